@@ -1,0 +1,992 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_module.h"
+#include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_event.h"
+#include "ngx_http_iothub_exchange.h"
+#include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_sender.h"
+#include "ngx_http_iothub_variables.h"
+#include "ngx_http_iothub_zone.h"
+
+
+static void *ngx_http_iothub_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_iothub_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_iothub_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_iothub_init_passes(ngx_conf_t *cf,
+    ngx_http_iothub_main_conf_t *imcf);
+static void ngx_http_iothub_warn_open(ngx_conf_t *cf,
+    ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
+static void ngx_http_iothub_exit_master(ngx_cycle_t *cycle);
+
+static char *ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_device_pattern(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_http_iothub_secret_file(ngx_conf_t *cf,
+    ngx_http_iothub_secret_t *secret, ngx_str_t *file);
+static char *ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post,
+    void *data);
+
+
+#define NGX_HTTP_IOTHUB_LEVELS                                                \
+    NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF
+
+#define ngx_http_iothub_field_offset(field)                                   \
+    (offsetof(ngx_http_iothub_loc_conf_t, fields)                             \
+     + (field) * sizeof(ngx_http_complex_value_t *))
+
+
+static ngx_conf_enum_t  ngx_http_iothub_data_as[] = {
+    { ngx_string("string"), 0 },
+    { ngx_string("json"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_post_t  ngx_http_iothub_deadline_post =
+    { ngx_http_iothub_check_deadline };
+
+
+static ngx_command_t  ngx_http_iothub_commands[] = {
+
+    { ngx_string("iothub"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_iothub_hub_block,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_pass"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_HTTP_LMT_CONF|NGX_CONF_TAKE1,
+      ngx_http_iothub_pass,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_source"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_iothub_source,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_device_id"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_DEVICE_ID),
+      NULL },
+
+    { ngx_string("iothub_event"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_EVENT),
+      NULL },
+
+    { ngx_string("iothub_data"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_DATA),
+      NULL },
+
+    { ngx_string("iothub_published_at"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_PUBLISHED_AT),
+      NULL },
+
+    { ngx_string("iothub_message_id"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_MESSAGE_ID),
+      NULL },
+
+    { ngx_string("iothub_device_pattern"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_iothub_device_pattern,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_create"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, create),
+      NULL },
+
+    { ngx_string("iothub_match"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_1MORE,
+      ngx_http_iothub_match,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_filter"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_1MORE,
+      ngx_http_iothub_filter,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_message"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE12,
+      ngx_http_iothub_message,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_data_as"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, data_as),
+      &ngx_http_iothub_data_as },
+
+    { ngx_string("iothub_content_type"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, content_type),
+      NULL },
+
+    { ngx_string("iothub_content_encoding"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, content_encoding),
+      NULL },
+
+    { ngx_string("iothub_property"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE2,
+      ngx_http_iothub_property,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_secret"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE12,
+      ngx_http_iothub_secret,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_deadline"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, deadline),
+      &ngx_http_iothub_deadline_post },
+
+    { ngx_string("iothub_accepted"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_iothub_code,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, accepted),
+      NULL },
+
+    { ngx_string("iothub_rejected"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_iothub_code,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, rejected),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_iothub_module_ctx = {
+    ngx_http_iothub_variables_add,         /* preconfiguration */
+    ngx_http_iothub_init,                  /* postconfiguration */
+
+    ngx_http_iothub_create_main_conf,      /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_iothub_create_loc_conf,       /* create location configuration */
+    ngx_http_iothub_merge_loc_conf         /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_iothub_module = {
+    NGX_MODULE_V1,
+    &ngx_http_iothub_module_ctx,           /* module context */
+    ngx_http_iothub_commands,              /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    ngx_http_iothub_exit_master,           /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void *
+ngx_http_iothub_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_main_conf_t));
+    if (imcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&imcf->hubs, cf->pool, 4,
+                       sizeof(ngx_http_iothub_hub_t *))
+        != NGX_OK
+        || ngx_array_init(&imcf->passes, cf->pool, 4,
+                          sizeof(ngx_http_iothub_pass_t))
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return imcf;
+}
+
+
+static void *
+ngx_http_iothub_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->pass = NULL;
+     *     conf->hub = NULL;
+     *     conf->source = NULL;
+     *     conf->fields = { NULL };
+     *     conf->create = NULL;
+     *     conf->message = NULL;
+     *     conf->content_type = NULL;
+     *     conf->content_encoding = NULL;
+     *     conf->device_pattern = NULL;
+     *     conf->device_pattern_text = { 0, NULL };
+     *     conf->secret = NULL;
+     */
+
+    conf->match = NGX_CONF_UNSET_PTR;
+    conf->filters = NGX_CONF_UNSET_PTR;
+    conf->properties = NGX_CONF_UNSET_PTR;
+    conf->data_as = NGX_CONF_UNSET_UINT;
+    conf->secret_set = NGX_CONF_UNSET;
+    conf->deadline = NGX_CONF_UNSET_MSEC;
+    conf->accepted = NGX_CONF_UNSET_UINT;
+    conf->rejected = NGX_CONF_UNSET_UINT;
+
+    return conf;
+}
+
+
+static char *
+ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_iothub_loc_conf_t *prev = parent;
+    ngx_http_iothub_loc_conf_t *conf = child;
+
+    ngx_uint_t                 i;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* as with proxy_pass, an "if" without one goes on with the location's */
+
+    if (clcf->noname && conf->pass == NULL) {
+        conf->pass = prev->pass;
+        conf->hub = prev->hub;
+    }
+
+    if (clcf->lmt_excpt && clcf->handler == NULL && conf->pass) {
+        clcf->handler = ngx_http_iothub_handler;
+    }
+
+    if (conf->source == NULL) {
+        conf->source = prev->source ? prev->source
+                                    : ngx_http_iothub_source_default();
+    }
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_OVERRIDES; i++) {
+        if (conf->fields[i] == NULL) {
+            conf->fields[i] = prev->fields[i];
+        }
+    }
+
+    if (conf->device_pattern == NULL) {
+        conf->device_pattern = prev->device_pattern;
+        conf->device_pattern_text = prev->device_pattern_text;
+    }
+
+    if (conf->create == NULL) {
+        conf->create = prev->create;
+    }
+
+    if (conf->message == NULL) {
+        conf->message = prev->message;
+    }
+
+    if (conf->content_type == NULL) {
+        conf->content_type = prev->content_type;
+    }
+
+    if (conf->content_encoding == NULL) {
+        conf->content_encoding = prev->content_encoding;
+    }
+
+    if (conf->secret_set == NGX_CONF_UNSET) {
+        conf->secret = prev->secret;
+    }
+
+    ngx_conf_merge_value(conf->secret_set, prev->secret_set, 0);
+
+    ngx_conf_merge_ptr_value(conf->match, prev->match, NULL);
+    ngx_conf_merge_ptr_value(conf->filters, prev->filters, NULL);
+    ngx_conf_merge_ptr_value(conf->properties, prev->properties, NULL);
+    ngx_conf_merge_uint_value(conf->data_as, prev->data_as, 0);
+    ngx_conf_merge_uint_value(conf->accepted, prev->accepted,
+                              NGX_HTTP_NO_CONTENT);
+    ngx_conf_merge_uint_value(conf->rejected, prev->rejected, 0);
+    ngx_conf_merge_msec_value(conf->deadline, prev->deadline,
+                              conf->source->deadline);
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_init(ngx_conf_t *cf)
+{
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
+
+    if (ngx_http_iothub_init_passes(cf, imcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_iothub_exchange_init();
+
+    return ngx_http_iothub_hub_init(cf, &imcf->hubs);
+}
+
+
+/* a hub may be declared after it is used */
+
+static ngx_int_t
+ngx_http_iothub_init_passes(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
+{
+    ngx_uint_t               i;
+    ngx_http_iothub_pass_t  *pass;
+
+    pass = imcf->passes.elts;
+
+    for (i = 0; i < imcf->passes.nelts; i++) {
+
+        if (pass[i].name.len) {
+            pass[i].conf->hub = ngx_http_iothub_hub_find(&imcf->hubs,
+                                                         &pass[i].name);
+            if (pass[i].conf->hub == NULL) {
+                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                              "unknown hub \"%V\" in iothub_pass, declare it "
+                              "with \"iothub %V { ... }\" in %s:%ui",
+                              &pass[i].name, &pass[i].name, pass[i].file,
+                              pass[i].line);
+                return NGX_ERROR;
+            }
+
+        } else if (imcf->hubs.nelts == 0) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "iothub_pass without any hub, declare one with "
+                          "\"iothub NAME { ... }\" in %s:%ui",
+                          pass[i].file, pass[i].line);
+            return NGX_ERROR;
+        }
+
+        ngx_http_iothub_warn_open(cf, imcf, &pass[i]);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_iothub_warn_open(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
+    ngx_http_iothub_pass_t *pass)
+{
+    ngx_uint_t                  i, create;
+    ngx_http_iothub_hub_t     **hub;
+    ngx_http_complex_value_t   *cv;
+
+    if (pass->conf->secret_set) {
+        return;
+    }
+
+    cv = pass->conf->create;
+
+    if (cv && cv->lengths == NULL
+        && (cv->value.len == 0
+            || (cv->value.len == 1 && cv->value.data[0] == '0')))
+    {
+        return;
+    }
+
+    hub = imcf->hubs.elts;
+    create = 0;
+
+    for (i = 0; i < imcf->hubs.nelts; i++) {
+        if ((pass->conf->hub == NULL || pass->conf->hub == hub[i])
+            && hub[i]->registering != NGX_HTTP_IOTHUB_REGISTER_OFF)
+        {
+            create = 1;
+        }
+    }
+
+    if (create) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "iothub_pass lets anybody who reaches it create "
+                      "devices: add iothub_secret, or \"iothub_secret off\" "
+                      "if senders are checked otherwise, in %s:%ui",
+                      pass->file, pass->line);
+    }
+}
+
+
+static void
+ngx_http_iothub_exit_master(ngx_cycle_t *cycle)
+{
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_iothub_module);
+
+    if (imcf) {
+        ngx_http_iothub_zone_save(cycle, &imcf->hubs);
+    }
+}
+
+
+static char *
+ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_http_iothub_pass_t            *pass;
+    ngx_http_core_loc_conf_t          *clcf;
+    ngx_http_iothub_main_conf_t       *imcf;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (ilcf->pass) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs the name of a hub";
+    }
+
+    ilcf->pass = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (ilcf->pass == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = ilcf->pass;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
+
+    pass = ngx_array_push(&imcf->passes);
+    if (pass == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    pass->conf = ilcf;
+    pass->file = cf->conf_file->file.name.data;
+    pass->line = cf->conf_file->line;
+    ngx_str_null(&pass->name);
+
+    if (ilcf->pass->lengths == NULL) {
+        pass->name = value[1];
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_iothub_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t  *value;
+
+    if (ilcf->source) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    ilcf->source = ngx_http_iothub_source_find(&value[1]);
+
+    if (ilcf->source == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown source \"%V\", write \"particle\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+#if (NGX_PCRE)
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    u_char               *p, errstr[NGX_MAX_CONF_ERRSTR];
+    ngx_str_t            *value;
+    ngx_regex_compile_t   rc;
+
+    if (ilcf->device_pattern) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    ilcf->device_pattern_text = value[1];
+
+    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
+
+    /* the whole id must match; compiled alone first, as "a)|(b" would not be */
+
+    rc.pattern = value[1];
+    rc.pool = cf->temp_pool;
+    rc.err.len = NGX_MAX_CONF_ERRSTR;
+    rc.err.data = errstr;
+
+    if (ngx_regex_compile(&rc) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
+        return NGX_CONF_ERROR;
+    }
+
+    p = ngx_pnalloc(cf->pool, sizeof("\\A(?:)\\z") + value[1].len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
+
+    rc.pattern.data = p;
+    rc.pattern.len = ngx_sprintf(p, "\\A(?:%V)\\z%Z", &value[1]) - p - 1;
+    rc.pool = cf->pool;
+    rc.err.len = NGX_MAX_CONF_ERRSTR;
+    rc.err.data = errstr;
+
+    if (ngx_regex_compile(&rc) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
+        return NGX_CONF_ERROR;
+    }
+
+    ilcf->device_pattern = rc.regex;
+
+    return NGX_CONF_OK;
+
+#else
+
+    return "needs nginx with the PCRE library";
+
+#endif
+}
+
+
+static char *
+ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t   *value, *prefix;
+    ngx_uint_t   i;
+
+    if (ilcf->match != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    ilcf->match = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                   sizeof(ngx_str_t));
+    if (ilcf->match == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (value[i].len == 0) {
+            return "needs prefixes that are not empty";
+        }
+
+        prefix = ngx_array_push(ilcf->match);
+        if (prefix == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *prefix = value[i];
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_uint_t                         i;
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (ilcf->filters != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    ilcf->filters = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                     sizeof(ngx_http_complex_value_t));
+    if (ilcf->filters == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        cv = ngx_array_push(ilcf->filters);
+        if (cv == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+        ccv.cf = cf;
+        ccv.value = &value[i];
+        ccv.complex_value = cv;
+
+        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t   *value;
+    ngx_uint_t   escape;
+
+    if (ilcf->message) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    escape = 1;
+
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strcmp(value[1].data, "escape=none") == 0) {
+            escape = 0;
+
+        } else if (ngx_strcmp(value[1].data, "escape=json") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\", write "
+                               "\"escape=json\" or \"escape=none\"",
+                               &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    ilcf->message = ngx_http_iothub_template_compile(cf,
+                                         &value[cf->args->nelts - 1], escape);
+
+    return ilcf->message ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    u_char                            *p;
+    ngx_str_t                         *value;
+    ngx_uint_t                         i;
+    const char                        *reason;
+    ngx_http_iothub_property_t        *property;
+    ngx_http_compile_complex_value_t   ccv;
+
+    value = cf->args->elts;
+
+    if (!ngx_http_iothub_event_property_name_valid(&value[1], &reason)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid property name \"%V\": %s", &value[1],
+                           reason);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ilcf->properties == NGX_CONF_UNSET_PTR) {
+        ilcf->properties = ngx_array_create(cf->pool, 4,
+                                        sizeof(ngx_http_iothub_property_t));
+        if (ilcf->properties == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    /* names are header names to the hub: their case tells nothing apart */
+
+    property = ilcf->properties->elts;
+
+    for (i = 0; i < ilcf->properties->nelts; i++) {
+        if (property[i].key.len == value[1].len + sizeof("iothub-app-") - 1
+            && ngx_strncasecmp(property[i].key.data
+                               + sizeof("iothub-app-") - 1,
+                               value[1].data, value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate property \"%V\"", &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    property = ngx_array_push(ilcf->properties);
+    if (property == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    property->key.len = sizeof("iothub-app-") - 1 + value[1].len;
+    property->lowcase.len = property->key.len;
+
+    p = ngx_pnalloc(cf->pool, 2 * property->key.len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    property->key.data = p;
+    property->lowcase.data = p + property->key.len;
+
+    ngx_sprintf(property->key.data, "iothub-app-%V", &value[1]);
+    ngx_strlow(property->lowcase.data, property->key.data,
+               property->key.len);
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+    ccv.cf = cf;
+    ccv.value = &value[2];
+    ccv.complex_value = &property->value;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t                 *value, name, file;
+    ngx_uint_t                 i;
+    ngx_http_iothub_secret_t  *secret;
+
+    if (ilcf->secret_set != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    ilcf->secret_set = 1;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_str_null(&name);
+    ngx_str_null(&file);
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "header=", 7) == 0 && !name.data) {
+            name.data = value[i].data + 7;
+            name.len = value[i].len - 7;
+
+        } else if (ngx_strncmp(value[i].data, "file=", 5) == 0
+                   && !file.data)
+        {
+            file.data = value[i].data + 5;
+            file.len = value[i].len - 5;
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (name.len == 0 || file.len == 0) {
+        return "needs \"header=NAME file=FILE\", or \"off\"";
+    }
+
+    for (i = 0; i < name.len; i++) {
+        if (name.data[i] <= ' ' || name.data[i] >= 0x7f
+            || name.data[i] == ':')
+        {
+            return "has an invalid header name";
+        }
+    }
+
+    secret = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_secret_t));
+    if (secret == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_strlow(name.data, name.data, name.len);
+
+    secret->header = name;
+
+    if (ngx_http_iothub_secret_file(cf, secret, &file) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ilcf->secret = secret;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_secret_file(ngx_conf_t *cf, ngx_http_iothub_secret_t *secret,
+    ngx_str_t *file)
+{
+    ngx_int_t    rc;
+    ngx_str_t    text;
+    ngx_uint_t   line;
+    const char  *reason;
+
+    if (ngx_array_init(&secret->secrets, cf->pool, 2, sizeof(ngx_str_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_iothub_conf_read_secret(cf, file, &text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_iothub_sender_parse_secrets(cf->pool, &text,
+                                              &secret->secrets, &reason,
+                                              &line);
+
+    ngx_explicit_memzero(text.data, text.len);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_iothub_conf_bad_file(cf, file, reason, line);
+    }
+
+    return rc == NGX_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+static char *
+ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_int_t    code;
+    ngx_str_t   *value;
+    ngx_uint_t  *slot;
+
+    slot = (ngx_uint_t *) ((u_char *) conf + cmd->offset);
+
+    if (*slot != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    code = ngx_atoi(value[1].data, value[1].len);
+
+    if (cmd->offset == offsetof(ngx_http_iothub_loc_conf_t, accepted)) {
+
+        if (code != 200 && code != 202 && code != 204) {
+            return "must be 200, 202 or 204";
+        }
+
+    } else if (!((code >= 200 && code <= 299)
+                 || (code >= 400 && code <= 499)))
+    {
+        return "must be a code from 200 to 299 or from 400 to 499";
+    }
+
+    *slot = code;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t  *deadline = data;
+
+    if (*deadline == 0) {
+        return "must be longer than nothing, write for example \"15s\"";
+    }
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,159 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_answer.h"
+#include "ngx_http_iothub_webhook.h"
+
+
+/* seconds */
+
+#define NGX_HTTP_IOTHUB_RETRY_AFTER      10
+#define NGX_HTTP_IOTHUB_RETRY_AFTER_MAX  300
+
+
+static ngx_uint_t ngx_http_iothub_answer_status(
+    ngx_http_iothub_loc_conf_t *conf, const ngx_http_iothub_result_t *result);
+static ngx_int_t ngx_http_iothub_answer_text(ngx_http_request_t *r,
+    const ngx_http_iothub_result_t *result, ngx_uint_t status,
+    const char *detail, ngx_str_t *text);
+static ngx_int_t ngx_http_iothub_answer_header(ngx_http_request_t *r,
+    const char *name, ngx_str_t *value);
+
+
+ngx_int_t
+ngx_http_iothub_answer(ngx_http_request_t *r,
+    ngx_http_iothub_loc_conf_t *conf, ngx_http_iothub_result_e result,
+    const char *detail, ngx_uint_t retry_after)
+{
+    ngx_int_t                        rc;
+    ngx_str_t                        type, value;
+    ngx_uint_t                       status;
+    ngx_http_complex_value_t         cv;
+    const ngx_http_iothub_result_t  *row;
+
+    row = &ngx_http_iothub_results[result];
+    status = ngx_http_iothub_answer_status(conf, row);
+
+    ngx_str_null(&type);
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
+    if (status >= NGX_HTTP_SPECIAL_RESPONSE) {
+
+        ngx_str_set(&type, "application/problem+json");
+
+        if (ngx_http_iothub_answer_text(r, row, status, detail, &cv.value)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (result == NGX_HTTP_IOTHUB_BAD_METHOD) {
+        value = conf->source->allow;
+
+        if (ngx_http_iothub_answer_header(r, "Allow", &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (row->retry_after) {
+
+        if (retry_after == 0) {
+            retry_after = NGX_HTTP_IOTHUB_RETRY_AFTER;
+        }
+
+        retry_after = ngx_min(retry_after, NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
+
+        value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+        if (value.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        value.len = ngx_sprintf(value.data, "%ui", retry_after) - value.data;
+
+        if (ngx_http_iothub_answer_header(r, "Retry-After", &value)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    rc = ngx_http_send_response(r, status, &type, &cv);
+
+    /* a status here would be looked up in error_page */
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? NGX_ERROR : rc;
+}
+
+
+static ngx_uint_t
+ngx_http_iothub_answer_status(ngx_http_iothub_loc_conf_t *conf,
+    const ngx_http_iothub_result_t *result)
+{
+    if (result->success) {
+        return conf->accepted;
+    }
+
+    if (result->rejectable && conf->rejected) {
+        return conf->rejected;
+    }
+
+    return result->status;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_answer_text(ngx_http_request_t *r,
+    const ngx_http_iothub_result_t *result, ngx_uint_t status,
+    const char *detail, ngx_str_t *text)
+{
+    u_char     *p;
+    ngx_str_t   s, title, code;
+
+    s.data = (u_char *) (detail ? detail : "");
+    s.len = ngx_strlen(s.data);
+    title = result->title;
+    code = result->word;
+
+    p = ngx_pnalloc(r->pool, sizeof("{\"title\":\"\",\"status\":,\"code\":"
+                                    "\"\",\"detail\":\"\"}\n")
+                             + title.len + NGX_INT_T_LEN + code.len
+                             + ngx_http_iothub_json_escape(NULL, &s));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->data = p;
+
+    p = ngx_sprintf(p, "{\"title\":\"%V\",\"status\":%ui,\"code\":\"%V\","
+                    "\"detail\":\"", &title, status, &code);
+    p += ngx_http_iothub_json_escape(p, &s);
+    p = ngx_cpymem(p, "\"}\n", sizeof("\"}\n") - 1);
+
+    text->len = p - text->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_answer_header(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value = *value;
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    return NGX_OK;
+}

@@ -1,0 +1,1158 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_delivery.h"
+#include "ngx_http_iothub_registry.h"
+#include "ngx_http_iothub_zone.h"
+
+
+/* milliseconds */
+
+#define NGX_HTTP_IOTHUB_BACKOFF_MIN      100
+#define NGX_HTTP_IOTHUB_BACKOFF_MAX      10000
+#define NGX_HTTP_IOTHUB_THROTTLE_MIN     1000
+#define NGX_HTTP_IOTHUB_POLL_MIN         25
+#define NGX_HTTP_IOTHUB_POLL_MAX         200
+#define NGX_HTTP_IOTHUB_LEASE_RENEW      1000
+#define NGX_HTTP_IOTHUB_FIRST_WAIT       5000
+
+/* a delivery that finds its identity deleted again gives up */
+
+#define NGX_HTTP_IOTHUB_CREATES_MAX      2
+
+#define NGX_HTTP_IOTHUB_RETRY_AFTER_MAX  300
+#define NGX_HTTP_IOTHUB_REQUEST_ID_MAX   64
+
+
+#define ngx_http_iothub_delivery_until(at)                                    \
+    ((ngx_msec_int_t) ((at) - ngx_current_msec))
+
+
+typedef ngx_int_t (*ngx_http_iothub_step_pt)(ngx_http_iothub_delivery_t *d);
+typedef void (*ngx_http_iothub_answer_pt)(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict);
+
+
+static void ngx_http_iothub_delivery_event(ngx_event_t *ev);
+static void ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_lookup(
+    ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_send(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_lease(
+    ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_create(
+    ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_ask(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d,
+    ngx_int_t rc);
+static void ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex);
+static void ngx_http_iothub_delivery_note(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_hub_error_t *err);
+static void ngx_http_iothub_delivery_send_answer(
+    ngx_http_iothub_delivery_t *d, const ngx_http_iothub_verdict_t *verdict);
+static void ngx_http_iothub_delivery_create_answer(
+    ngx_http_iothub_delivery_t *d, const ngx_http_iothub_verdict_t *verdict);
+static void ngx_http_iothub_delivery_ask_answer(
+    ngx_http_iothub_delivery_t *d, const ngx_http_iothub_verdict_t *verdict);
+static void ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_not_created(
+    ngx_http_iothub_delivery_t *d, ngx_http_iothub_result_e result,
+    const char *detail);
+static void ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d);
+static ngx_uint_t ngx_http_iothub_delivery_next_key(
+    ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
+    ngx_msec_t base, ngx_http_iothub_result_e result, const char *detail);
+static void ngx_http_iothub_delivery_pause(ngx_http_iothub_delivery_t *d,
+    ngx_msec_t wait);
+static void ngx_http_iothub_delivery_end(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_result_e result, const char *detail);
+static void ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_cleanup(void *data);
+static void ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d,
+    const char *what);
+
+
+/* what each step does, and what it makes of the hub's answer */
+
+static const struct {
+    const char                     *name;
+    ngx_http_iothub_step_pt         run;
+    ngx_http_iothub_operation_e     operation;
+    ngx_http_iothub_answer_pt       answer;
+} ngx_http_iothub_delivery_steps[] = {
+
+    /* NGX_HTTP_IOTHUB_STEP_LOOKUP */
+    { "lookup", ngx_http_iothub_delivery_lookup, 0, NULL },
+
+    /* NGX_HTTP_IOTHUB_STEP_SEND */
+    { "send", ngx_http_iothub_delivery_send, NGX_HTTP_IOTHUB_OPERATION_SEND,
+      ngx_http_iothub_delivery_send_answer },
+
+    /* NGX_HTTP_IOTHUB_STEP_LEASE */
+    { "wait", ngx_http_iothub_delivery_lease, 0, NULL },
+
+    /* NGX_HTTP_IOTHUB_STEP_CREATE */
+    { "create", ngx_http_iothub_delivery_create,
+      NGX_HTTP_IOTHUB_OPERATION_CREATE,
+      ngx_http_iothub_delivery_create_answer },
+
+    /* NGX_HTTP_IOTHUB_STEP_ASK */
+    { "ask", ngx_http_iothub_delivery_ask, NGX_HTTP_IOTHUB_OPERATION_ASK,
+      ngx_http_iothub_delivery_ask_answer },
+};
+
+
+/* how long a young identity is given to be there for sends, one by one */
+
+static const ngx_msec_t  ngx_http_iothub_delivery_settling[] = {
+    200, 500, 1000, 2000, 4000
+};
+
+
+void
+ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
+{
+    ngx_connection_t    *c;
+    ngx_http_cleanup_t  *cln;
+
+    c = d->request->connection;
+
+    d->started = ngx_current_msec;
+    d->event.handler = ngx_http_iothub_delivery_event;
+    d->event.data = d;
+    d->event.log = c->log;
+    d->exchange.hub = d->hub;
+    d->exchange.device_id = d->device_id;
+    d->exchange.handler = NULL;
+    d->exchange.data = d;
+    d->key = ngx_http_iothub_zone_key(d->hub);
+    d->hash = ngx_http_iothub_identity_hash(d->hub->shm->identity,
+                                            d->device_id.data,
+                                            d->device_id.len);
+
+    cln = ngx_http_cleanup_add(d->request, 0);
+
+    if (cln == NULL) {
+        d->done = 1;
+        d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
+        d->detail = "the gateway is out of memory";
+        d->handler(d);
+        return;
+    }
+
+    cln->handler = ngx_http_iothub_delivery_cleanup;
+    cln->data = d;
+
+    ngx_http_iothub_delivery_run(d);
+}
+
+
+static void
+ngx_http_iothub_delivery_event(ngx_event_t *ev)
+{
+    ngx_connection_t            *c;
+    ngx_http_iothub_delivery_t  *d;
+
+    d = ev->data;
+    c = d->request->connection;
+
+    ev->timedout = 0;
+
+    ngx_http_set_log_request(c->log, d->request);
+
+    ngx_http_iothub_delivery_run(d);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * Goes on as far as it can.  The delivery may be gone when this returns: its
+ * handler may have finalized the request.
+ */
+
+static void
+ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d)
+{
+    ngx_int_t  rc;
+
+    for ( ;; ) {
+
+        rc = ngx_http_iothub_delivery_hold(d);
+
+        if (rc == NGX_AGAIN) {
+            ngx_http_iothub_delivery_arm(d);
+            return;
+        }
+
+        if (rc == NGX_DONE) {
+            return;
+        }
+
+        if (d->step == NGX_HTTP_IOTHUB_STEP_END) {
+            ngx_http_iothub_delivery_finish(d);
+            return;
+        }
+
+        ngx_log_debug2(NGX_LOG_DEBUG_HTTP, d->request->connection->log, 0,
+                       "iothub delivery: device \"%V\" step %s",
+                       &d->device_id,
+                       ngx_http_iothub_delivery_steps[d->step].name);
+
+        d->request->connection->log->action = "delivering to the hub";
+
+        if (ngx_http_iothub_delivery_steps[d->step].run(d) != NGX_OK) {
+            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                         "the gateway is out of memory");
+        }
+    }
+}
+
+
+/*
+ * NGX_OK: the next step may be taken; NGX_AGAIN: not yet; NGX_DONE: there is
+ * nothing more to do, and the delivery must not be touched any more.
+ */
+
+static ngx_int_t
+ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d)
+{
+    if (d->leased && ngx_http_iothub_delivery_until(d->renew) <= 0) {
+
+        d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_LEASE_RENEW;
+
+        if (ngx_http_iothub_identity_lease_renew(d->hub->shm->identity,
+                                                 d->hash, &d->lease,
+                                                 ngx_current_msec)
+            != NGX_OK)
+        {
+            d->leased = 0;
+        }
+    }
+
+    if (d->done) {
+        return d->running && d->leased ? NGX_AGAIN : NGX_DONE;
+    }
+
+    if (d->step == NGX_HTTP_IOTHUB_STEP_END && !d->running) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_delivery_until(d->deadline) <= 0) {
+
+        if (d->running || d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+            d->result = NGX_HTTP_IOTHUB_TIMEOUT;
+            d->detail = "the hub did not answer before the deadline";
+        }
+
+        ngx_http_iothub_delivery_finish(d);
+        return NGX_DONE;
+    }
+
+    if (d->running) {
+        return NGX_AGAIN;
+    }
+
+    if (d->waiting) {
+
+        if (ngx_http_iothub_delivery_until(d->wait) > 0) {
+            return NGX_AGAIN;
+        }
+
+        d->waiting = 0;
+    }
+
+    if (d->queued) {
+        ngx_queue_remove(&d->queue);
+        d->queued = 0;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d)
+{
+    ngx_msec_int_t  timer, next;
+
+    timer = d->done ? NGX_HTTP_IOTHUB_LEASE_RENEW
+                    : ngx_http_iothub_delivery_until(d->deadline);
+
+    if (d->waiting) {
+        next = ngx_http_iothub_delivery_until(d->wait);
+        timer = ngx_min(timer, next);
+    }
+
+    if (d->leased) {
+        next = ngx_http_iothub_delivery_until(d->renew);
+        timer = ngx_min(timer, next);
+    }
+
+    /* an old timer is kept by nginx if the new one is close to it */
+
+    if (d->event.timer_set) {
+        ngx_del_timer(&d->event);
+    }
+
+    ngx_add_timer(&d->event, (ngx_msec_t) ngx_max(timer, 1));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_delivery_lookup(ngx_http_iothub_delivery_t *d)
+{
+    ngx_uint_t  state;
+
+    state = ngx_http_iothub_identity_lookup(d->hub->shm->identity, d->hash,
+                                            ngx_time(), NULL);
+
+    d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+
+    switch (state) {
+
+    case NGX_HTTP_IOTHUB_IDENTITY_BLOCKED:
+        d->identity = "BLOCKED";
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                     "the device is disabled in the hub");
+        break;
+
+    case NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN:
+        d->identity = "MISS";
+
+        if (d->hub->registering == NGX_HTTP_IOTHUB_REGISTER_FIRST
+            && d->may_create)
+        {
+            d->step = NGX_HTTP_IOTHUB_STEP_LEASE;
+        }
+
+        break;
+
+    default: /* known, settling, or to be checked by a send */
+        d->identity = "HIT";
+        break;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_delivery_send(ngx_http_iothub_delivery_t *d)
+{
+    d->sent = ngx_time();
+    d->tries++;
+
+    return ngx_http_iothub_delivery_call(d,
+               ngx_http_iothub_message_send(d->request->pool, &d->exchange,
+                                            &d->message));
+}
+
+
+/*
+ * Only the owner of the lease creates, and only after it has looked again.
+ * Others wait: they are woken by an owner in the same worker, and poll for
+ * one in another.
+ */
+
+static ngx_int_t
+ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
+{
+    ngx_msec_t  wait;
+    ngx_uint_t  state;
+
+    if (ngx_http_iothub_identity_lease_take(d->hub->shm->identity, d->hash,
+                                            ngx_current_msec, &d->lease)
+        != NGX_OK)
+    {
+        if (!d->missing
+            && ngx_current_msec - d->started > NGX_HTTP_IOTHUB_FIRST_WAIT)
+        {
+            /* in register first, a slow registry holds nobody back */
+
+            d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+            return NGX_OK;
+        }
+
+        if (d->missing && d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+            d->result = NGX_HTTP_IOTHUB_CREATION_LIMITED;
+            d->detail = "the identity is missing, and its creation has not "
+                        "ended before the deadline";
+        }
+
+        wait = NGX_HTTP_IOTHUB_POLL_MIN << ngx_min(d->polls, 3);
+        wait = ngx_min(wait, NGX_HTTP_IOTHUB_POLL_MAX);
+        d->polls++;
+        d->identity = "WAITED";
+
+        ngx_queue_insert_tail(&d->hub->waiting, &d->queue);
+        d->queued = 1;
+        d->waiting = 1;
+        d->wait = ngx_current_msec + wait / 2 + ngx_random() % wait;
+
+        return NGX_OK;
+    }
+
+    d->leased = 1;
+    d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_LEASE_RENEW;
+
+    state = ngx_http_iothub_identity_lookup(d->hub->shm->identity, d->hash,
+                                            ngx_time(), NULL);
+
+    if (state != NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN
+        && state != NGX_HTTP_IOTHUB_IDENTITY_RECHECK)
+    {
+        ngx_http_iothub_delivery_release(d);
+
+        d->step = NGX_HTTP_IOTHUB_STEP_LOOKUP;
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_gate_rate_book(&d->hub->shm->rate, d->hub->rate,
+                                       d->hub->burst, ngx_current_msec,
+                                       ngx_http_iothub_delivery_until(
+                                           d->deadline),
+                                       &wait)
+        != NGX_OK)
+    {
+        d->retry_after = wait / 1000 + 1;
+
+        ngx_http_iothub_delivery_not_created(d,
+            NGX_HTTP_IOTHUB_CREATION_LIMITED,
+            "the identity is missing, and the rate of creations is spent");
+        return NGX_OK;
+    }
+
+    d->booked = 1;
+    d->step = NGX_HTTP_IOTHUB_STEP_CREATE;
+
+    d->wait = ngx_current_msec + wait;
+    d->waiting = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_delivery_create(ngx_http_iothub_delivery_t *d)
+{
+    d->booked = 0;
+    d->creates++;
+
+    return ngx_http_iothub_delivery_call(d,
+               ngx_http_iothub_registry_create(d->request->pool,
+                                               &d->exchange));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_delivery_ask(ngx_http_iothub_delivery_t *d)
+{
+    d->asked = 1;
+
+    return ngx_http_iothub_delivery_call(d,
+               ngx_http_iothub_registry_ask(d->request->pool, &d->exchange));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d, ngx_int_t rc)
+{
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    d->exchange.key = d->key;
+    d->exchange.handler = ngx_http_iothub_delivery_answered;
+
+    if (ngx_http_iothub_exchange_start(d->request, &d->exchange) != NGX_OK) {
+        d->exchange.handler = NULL;
+        return NGX_ERROR;
+    }
+
+    d->calling = d->step;
+    d->running = 1;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Teaches the cache where the answer arrives, because the request may be
+ * gone before the next step.
+ */
+
+static void
+ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
+{
+    ngx_http_iothub_delivery_t *d = ex->data;
+
+    ngx_uint_t                        status;
+    ngx_http_iothub_hub_error_t       err;
+    const ngx_http_iothub_verdict_t  *verdict;
+
+    d->running = 0;
+
+    /* an answer without its end is none */
+
+    status = ex->complete ? ex->status : 0;
+
+    ngx_http_iothub_hub_error_parse(status, &ex->error, &ex->answer, &err);
+
+    verdict = ngx_http_iothub_hub_error_classify(
+                  ngx_http_iothub_delivery_steps[d->calling].operation,
+                  status, &err);
+
+    ngx_http_iothub_delivery_note(d, &err);
+
+    ngx_http_iothub_delivery_steps[d->calling].answer(d, verdict);
+
+    if (d->done) {
+        ngx_http_iothub_delivery_release(d);
+
+        ngx_http_iothub_delivery_log(d, "iothub call ended after the "
+                                        "deadline");
+        return;
+    }
+
+    ngx_post_event(&d->event, &ngx_posted_events);
+}
+
+
+static void
+ngx_http_iothub_delivery_note(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_hub_error_t *err)
+{
+    u_char      *p;
+    ngx_str_t   *id;
+    ngx_uint_t   i;
+
+    if (d->calls < NGX_HTTP_IOTHUB_DELIVERY_STATUSES) {
+        d->statuses[d->calls] = (uint16_t) d->exchange.status;
+    }
+
+    d->calls++;
+
+    ngx_str_null(&d->hub_error);
+
+    if (err->name.len) {
+        p = ngx_pnalloc(d->request->pool, err->name.len);
+
+        if (p) {
+            d->hub_error.data = p;
+            d->hub_error.len = err->name.len;
+            ngx_memcpy(p, err->name.data, err->name.len);
+        }
+    }
+
+    /* it goes into the log: only what looks like an id */
+
+    ngx_str_null(&d->hub_request_id);
+    id = &d->exchange.request_id;
+
+    if (id->len > NGX_HTTP_IOTHUB_REQUEST_ID_MAX) {
+        return;
+    }
+
+    for (i = 0; i < id->len; i++) {
+        if (id->data[i] <= ' ' || id->data[i] > '~' || id->data[i] == '"') {
+            return;
+        }
+    }
+
+    d->hub_request_id = *id;
+}
+
+
+static void
+ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict)
+{
+    switch (verdict->action) {
+
+    case NGX_HTTP_IOTHUB_ACTION_DONE:
+
+        ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
+                                     NGX_HTTP_IOTHUB_IDENTITY_KNOWN,
+                                     ngx_time());
+        ngx_http_iothub_zone_key_works(d->hub, d->key);
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_DELIVERED, NULL);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_CREATE:
+        ngx_http_iothub_delivery_missing(d);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_OTHER_KEY:
+
+        if (!ngx_http_iothub_delivery_next_key(d)) {
+            ngx_http_iothub_delivery_refused(d);
+        }
+
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_ASK:
+        ngx_http_iothub_delivery_refused(d);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_DISABLED:
+
+        ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
+                                     NGX_HTTP_IOTHUB_IDENTITY_BLOCKED,
+                                     ngx_time());
+        d->identity = "BLOCKED";
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                     "the device is disabled in the hub");
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_THROTTLED:
+        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_THROTTLE_MIN,
+                                       verdict->result, verdict->detail);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_RETRY:
+        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_BACKOFF_MIN,
+                                       verdict->result, verdict->detail);
+        break;
+
+    default: /* quota, permanent */
+        ngx_http_iothub_delivery_end(d, verdict->result, verdict->detail);
+        break;
+    }
+}
+
+
+/* the hub says that it does not have the identity */
+
+static void
+ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d)
+{
+    ngx_uint_t                       state;
+    ngx_http_iothub_identity_shm_t  *identity;
+
+    identity = d->hub->shm->identity;
+    d->missing = 1;
+
+    /* what was disabled may answer so: never create it without asking */
+
+    state = ngx_http_iothub_identity_lookup(identity, d->hash, ngx_time(),
+                                            NULL);
+
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_RECHECK || d->exists) {
+        ngx_http_iothub_delivery_refused(d);
+        return;
+    }
+
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_SETTLING) {
+        ngx_http_iothub_delivery_settle(d);
+        return;
+    }
+
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_KNOWN
+        && ngx_http_iothub_identity_forget_if(identity, d->hash, state,
+                                              d->sent)
+           != NGX_OK)
+    {
+        /* it was found or created since this message was sent */
+
+        ngx_http_iothub_delivery_settle(d);
+        return;
+    }
+
+    if (d->hub->registering == NGX_HTTP_IOTHUB_REGISTER_OFF) {
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                     "the device is not in the hub, and "
+                                     "\"register off\" creates none");
+        return;
+    }
+
+    if (!d->may_create) {
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                     "the device is not in the hub, and "
+                                     "iothub_create forbids to create it");
+        return;
+    }
+
+    if (d->creates >= NGX_HTTP_IOTHUB_CREATES_MAX) {
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                     "the identity was created, and the hub "
+                                     "does not have it");
+        return;
+    }
+
+    d->step = NGX_HTTP_IOTHUB_STEP_LEASE;
+}
+
+
+/* a young identity, which the hub's message endpoint does not know yet */
+
+static void
+ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d)
+{
+    ngx_uint_t  n;
+
+    n = sizeof(ngx_http_iothub_delivery_settling) / sizeof(ngx_msec_t);
+
+    d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+    d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
+    d->detail = "the identity was created, and the hub does not take "
+                "messages for it yet";
+
+    if (d->settled < n) {
+        ngx_http_iothub_delivery_pause(d,
+                           ngx_http_iothub_delivery_settling[d->settled++]);
+        return;
+    }
+
+    if (d->asked) {
+        ngx_http_iothub_delivery_end(d, d->result, d->detail);
+        return;
+    }
+
+    ngx_http_iothub_delivery_refused(d);
+}
+
+
+static void
+ngx_http_iothub_delivery_create_answer(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict)
+{
+    switch (verdict->action) {
+
+    case NGX_HTTP_IOTHUB_ACTION_DONE:
+        ngx_http_iothub_zone_key_works(d->hub, d->key);
+        ngx_http_iothub_delivery_created(d);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_OTHER_KEY:
+
+        if (!ngx_http_iothub_delivery_next_key(d)) {
+            ngx_http_iothub_delivery_not_created(d,
+                NGX_HTTP_IOTHUB_CREDENTIALS,
+                "the hub refuses every key, or the policy lacks registry "
+                "write");
+        }
+
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_RETRY:
+
+        if (d->hub->registering == NGX_HTTP_IOTHUB_REGISTER_FIRST
+            && !d->missing)
+        {
+            ngx_http_iothub_delivery_not_created(d, verdict->result,
+                                                 verdict->detail);
+            break;
+        }
+
+        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_BACKOFF_MIN,
+                                       verdict->result, verdict->detail);
+        break;
+
+    default: /* throttled, quota, permanent */
+        ngx_http_iothub_delivery_not_created(d, verdict->result,
+                                             verdict->detail);
+        break;
+    }
+}
+
+
+static void
+ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_identity_shm_t  *identity;
+
+    identity = d->hub->shm->identity;
+    d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+
+    if (d->exchange.status < 300) {
+
+        d->identity = "CREATED";
+
+        ngx_http_iothub_identity_set(identity, d->hash,
+                                     NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
+                                     ngx_time());
+
+        ngx_log_error(NGX_LOG_INFO, d->request->connection->log, 0,
+                      "iothub identity created, hub: \"%V\", device: \"%V\"",
+                      &d->hub->name, &d->device_id);
+
+        ngx_http_iothub_delivery_release(d);
+        return;
+    }
+
+    /* it exists: why did the hub take no message, then? */
+
+    d->identity = "EXISTS";
+    d->exists = 1;
+
+    if (d->missing
+        && !d->asked
+        && ngx_http_iothub_identity_ask(identity, d->hash, ngx_time())
+           == NGX_OK)
+    {
+        d->step = NGX_HTTP_IOTHUB_STEP_ASK;
+        return;
+    }
+
+    ngx_http_iothub_identity_set(identity, d->hash,
+                                 NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
+                                 ngx_time());
+
+    ngx_http_iothub_delivery_release(d);
+}
+
+
+/*
+ * In register first, a registry that is limited, down or closed to us does
+ * not hold back a device that may well exist.
+ */
+
+static void
+ngx_http_iothub_delivery_not_created(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_result_e result, const char *detail)
+{
+    ngx_http_iothub_delivery_release(d);
+
+    if (!d->missing) {
+        d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+        return;
+    }
+
+    ngx_http_iothub_delivery_end(d, result, detail);
+}
+
+
+/*
+ * Sending is refused, by every key or for this device alone.  One question
+ * in ten minutes tells which.
+ */
+
+static void
+ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
+{
+    if (!d->missing) {
+        d->refused = 1;
+    }
+
+    if (!d->asked
+        && ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
+                                        ngx_time())
+           == NGX_OK)
+    {
+        d->step = NGX_HTTP_IOTHUB_STEP_ASK;
+        return;
+    }
+
+    if (d->refused) {
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                     "the hub refuses every key, or the "
+                                     "policy lacks device connect");
+        return;
+    }
+
+    ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                 "the hub has the identity, and does not "
+                                 "take messages for it yet");
+}
+
+
+static void
+ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict)
+{
+    ngx_http_iothub_identity_shm_t  *identity;
+
+    identity = d->hub->shm->identity;
+
+    switch (verdict->action) {
+
+    case NGX_HTTP_IOTHUB_ACTION_DONE:
+
+        if (ngx_http_iothub_hub_error_device_status(&d->exchange.answer)
+            == NGX_HTTP_IOTHUB_DEVICE_DISABLED)
+        {
+            ngx_http_iothub_identity_set(identity, d->hash,
+                                         NGX_HTTP_IOTHUB_IDENTITY_BLOCKED,
+                                         ngx_time());
+            d->identity = "BLOCKED";
+            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                         "the device is disabled in the hub");
+            break;
+        }
+
+        if (d->refused) {
+            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                         "the device is enabled, and the "
+                                         "hub refuses its messages: the "
+                                         "policy lacks device connect");
+            break;
+        }
+
+        ngx_http_iothub_identity_set(identity, d->hash,
+                                     NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
+                                     ngx_time());
+        ngx_http_iothub_delivery_settle(d);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_CREATE:
+
+        ngx_http_iothub_identity_forget(identity, d->hash);
+        ngx_http_iothub_delivery_release(d);
+        d->exists = 0;
+        ngx_http_iothub_delivery_missing(d);
+        break;
+
+    case NGX_HTTP_IOTHUB_ACTION_OTHER_KEY:
+
+        if (ngx_http_iothub_delivery_next_key(d)) {
+            return;
+        }
+
+        ngx_http_iothub_identity_unask(identity, d->hash);
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                     "the hub refuses every key, or the "
+                                     "policy lacks registry read");
+        break;
+
+    default:
+
+        ngx_http_iothub_identity_unask(identity, d->hash);
+
+        if (d->refused) {
+            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                         "the hub refuses messages of this "
+                                         "device, and does not say why");
+            break;
+        }
+
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                     "the hub takes no messages of this "
+                                     "device, and does not say why");
+        break;
+    }
+
+    /* the lease of a creation that was answered by 409 */
+
+    ngx_http_iothub_delivery_release(d);
+}
+
+
+/* the other key is tried once in a delivery */
+
+static ngx_uint_t
+ngx_http_iothub_delivery_next_key(ngx_http_iothub_delivery_t *d)
+{
+    if (d->hub->nkeys < 2 || d->other_key) {
+        return 0;
+    }
+
+    d->other_key = 1;
+    d->key = !d->key;
+    d->step = d->calling;
+
+    return 1;
+}
+
+
+/* exponential, with full jitter, and never sooner than the hub says */
+
+static void
+ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
+    ngx_msec_t base, ngx_http_iothub_result_e result, const char *detail)
+{
+    ngx_msec_t  wait;
+
+    d->result = result;
+    d->detail = detail;
+    d->step = d->calling;
+
+    if (d->exchange.timed_out) {
+        d->result = NGX_HTTP_IOTHUB_TIMEOUT;
+        d->detail = "the hub did not answer in time";
+    }
+
+    wait = base << ngx_min(d->backoff, 7);
+    wait = ngx_min(wait, NGX_HTTP_IOTHUB_BACKOFF_MAX);
+    wait = 1 + ngx_random() % wait;
+
+    d->backoff++;
+
+    d->retry_after = ngx_http_iothub_hub_error_retry_after(
+                         &d->exchange.retry_after, ngx_time());
+
+    if (d->retry_after) {
+        d->retry_after = ngx_min(d->retry_after,
+                                 NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
+        wait += d->retry_after * 1000;
+    }
+
+    ngx_http_iothub_delivery_pause(d, wait);
+}
+
+
+/* what cannot be done before the deadline is not waited for */
+
+static void
+ngx_http_iothub_delivery_pause(ngx_http_iothub_delivery_t *d, ngx_msec_t wait)
+{
+    if ((ngx_msec_int_t) wait >= ngx_http_iothub_delivery_until(d->deadline)) {
+        ngx_http_iothub_delivery_end(d, d->result, d->detail);
+        return;
+    }
+
+    d->waiting = 1;
+    d->wait = ngx_current_msec + wait;
+}
+
+
+static void
+ngx_http_iothub_delivery_end(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_result_e result, const char *detail)
+{
+    /* after the deadline, the outcome was told */
+
+    if (!d->done) {
+        d->result = result;
+        d->detail = detail;
+        d->step = NGX_HTTP_IOTHUB_STEP_END;
+    }
+}
+
+
+static void
+ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
+{
+    d->done = 1;
+    d->ended = ngx_current_msec;
+    d->waiting = 0;
+
+    if (d->running && d->leased) {
+        ngx_http_iothub_delivery_arm(d);
+
+    } else {
+        ngx_http_iothub_delivery_release(d);
+
+        if (d->event.timer_set) {
+            ngx_del_timer(&d->event);
+        }
+    }
+
+    if (d->result != NGX_HTTP_IOTHUB_DELIVERED) {
+        ngx_http_iothub_delivery_log(d, "iothub event not delivered");
+    }
+
+    d->handler(d);
+}
+
+
+/* gives the lease back and wakes those of this worker who wait for it */
+
+static void
+ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d)
+{
+    ngx_queue_t                 *q;
+    ngx_http_iothub_delivery_t  *other;
+
+    if (d->queued) {
+        ngx_queue_remove(&d->queue);
+        d->queued = 0;
+    }
+
+    if (d->booked) {
+        ngx_http_iothub_gate_rate_return(&d->hub->shm->rate, d->hub->rate,
+                                         ngx_current_msec, d->wait);
+        d->booked = 0;
+    }
+
+    if (!d->leased) {
+        return;
+    }
+
+    d->leased = 0;
+
+    (void) ngx_http_iothub_identity_lease_release(d->hub->shm->identity,
+                                                  d->hash, d->lease);
+
+    for (q = ngx_queue_head(&d->hub->waiting);
+         q != ngx_queue_sentinel(&d->hub->waiting);
+         q = ngx_queue_next(q))
+    {
+        other = ngx_queue_data(q, ngx_http_iothub_delivery_t, queue);
+
+        if (other->hash == d->hash) {
+            other->waiting = 0;
+            ngx_post_event(&other->event, &ngx_posted_events);
+        }
+    }
+}
+
+
+/* the request ends: by itself, or because the sender's connection broke */
+
+static void
+ngx_http_iothub_delivery_cleanup(void *data)
+{
+    ngx_http_iothub_delivery_t  *d = data;
+
+    ngx_http_iothub_delivery_release(d);
+
+    if (d->event.timer_set) {
+        ngx_del_timer(&d->event);
+    }
+
+    if (d->event.posted) {
+        ngx_delete_posted_event(&d->event);
+    }
+
+    if (d->running || !d->done) {
+
+        d->exchange.handler = NULL;
+
+        if (!d->done
+            && (d->running || d->result != NGX_HTTP_IOTHUB_DELIVERED))
+        {
+            d->result = NGX_HTTP_IOTHUB_TIMEOUT;
+            d->detail = "the sender was gone before the hub had answered";
+        }
+
+        d->ended = ngx_current_msec;
+
+        ngx_http_iothub_delivery_log(d, "iothub delivery cut off, the "
+                                        "sender is gone");
+    }
+
+    d->done = 1;
+    d->running = 0;
+}
+
+
+static void
+ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, const char *what)
+{
+    ngx_uint_t  status;
+
+    status = 0;
+
+    if (d->calls) {
+        status = d->statuses[ngx_min(d->calls,
+                                     NGX_HTTP_IOTHUB_DELIVERY_STATUSES) - 1];
+    }
+
+    ngx_log_error(NGX_LOG_ERR, d->request->connection->log, 0,
+                  "%s, hub: \"%V\", device: \"%V\", step: %s, result: %V, "
+                  "hub status: %ui, hub error: \"%V\", hub request id: "
+                  "\"%V\", tries: %ui: %s",
+                  what, &d->hub->name, &d->device_id,
+                  ngx_http_iothub_delivery_steps[d->calls ? d->calling
+                                                          : 0].name,
+                  &ngx_http_iothub_results[d->result].word, status,
+                  &d->hub_error, &d->hub_request_id, d->tries,
+                  d->detail ? d->detail : "-");
+}

@@ -1,0 +1,144 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+
+/*
+ * gate: what holds back the calls of all workers to one hub: a token bucket
+ * for creations, and gates that the hub's own "not now" closes until a time.
+ * Each is one 64-bit word of shared memory, 0 at the start, changed by
+ * compare-and-swap; nobody else may write it.
+ *
+ * Times are ngx_current_msec: monotonic, the same for all workers of a
+ * machine, and not comparable over a reboot, which clears shared memory
+ * anyway.  A word whose time cannot be true holds nobody back for good.
+ *
+ * This room is pure: numbers and __atomic builtins.
+ */
+
+
+#ifndef _NGX_HTTP_IOTHUB_GATE_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_GATE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#if (NGX_PTR_SIZE != 8)
+#error ngx_http_iothub_module needs a 64-bit platform
+#endif
+
+
+/* what check() reports */
+
+#define NGX_HTTP_IOTHUB_GATE_OPEN        0
+#define NGX_HTTP_IOTHUB_GATE_CLOSED      1
+#define NGX_HTTP_IOTHUB_GATE_PROBE       2
+
+/* milliseconds */
+
+#define NGX_HTTP_IOTHUB_GATE_PROBE_TIME  5000
+#define NGX_HTTP_IOTHUB_GATE_MAX_TIME    86400000    /* of one closing */
+#define NGX_HTTP_IOTHUB_GATE_MAX_WAIT    300000      /* of one booking */
+
+
+/* until 44 | probe 1 | serial 11 | reason 8; until 0 is an open gate */
+
+typedef struct {
+    uint64_t   word;
+} ngx_http_iothub_gate_t;
+
+
+/* when the next one is due, in nanoseconds of now_ms (GCRA) */
+
+typedef struct {
+    uint64_t   word;
+} ngx_http_iothub_gate_rate_t;
+
+
+/*
+ * Takes a turn of the token bucket, if there is one now.  rate is in
+ * thousandths of a turn per second (80r/m is 1333), 0 is "rate=off"; burst is
+ * the size of the bucket, the turns that may be taken at once after a rest,
+ * at least 1.  Over all workers and in any time t, no more than rate * t +
+ * burst are given.  Returns NGX_OK, and *wait_ms is 0; or NGX_AGAIN, and in
+ * *wait_ms milliseconds there will be a turn, if nobody else takes it.
+ */
+ngx_int_t ngx_http_iothub_gate_rate_take(ngx_http_iothub_gate_rate_t *gr,
+    ngx_uint_t rate, ngx_uint_t burst, ngx_msec_t now_ms, ngx_msec_t *wait_ms);
+
+/*
+ * The same, but books a turn that comes within max_wait_ms (MAX_WAIT at the
+ * most).  NGX_OK: the turn is the caller's once *wait_ms (0: now) have
+ * passed, without asking again.  NGX_AGAIN: none is free so soon, nothing was
+ * booked, and *wait_ms is how long it would have been.  So a creation that
+ * gets no turn before its deadline is known at once, and those that do
+ * get one are served in order.
+ */
+ngx_int_t ngx_http_iothub_gate_rate_book(ngx_http_iothub_gate_rate_t *gr,
+    ngx_uint_t rate, ngx_uint_t burst, ngx_msec_t now_ms,
+    ngx_msec_t max_wait_ms, ngx_msec_t *wait_ms);
+
+/*
+ * Gives back a booked turn that is not needed.  turn_ms is when it would have
+ * come, the caller's now_ms + *wait_ms at the booking; once that time has
+ * come, the turn is spent and nothing is changed.
+ */
+void ngx_http_iothub_gate_rate_return(ngx_http_iothub_gate_rate_t *gr,
+    ngx_uint_t rate, ngx_msec_t now_ms, ngx_msec_t turn_ms);
+
+/*
+ * May a call go?
+ *
+ *   OPEN    yes
+ *   CLOSED  no; *until becomes the time at which to ask again at the latest.
+ *           While a probe runs it may open sooner: poll if that matters
+ *   PROBE   the closing is over, and this caller alone may try.  It reports
+ *           by open() or drop() with *probe, or by close(); if it does not
+ *           within PROBE_TIME, the next caller becomes the probe
+ *
+ * until and probe may not be NULL and are changed only as said.
+ */
+ngx_uint_t ngx_http_iothub_gate_check(ngx_http_iothub_gate_t *gate,
+    ngx_msec_t now_ms, ngx_msec_t *until, uint64_t *probe);
+
+/*
+ * Closes a gate until until_ms (MAX_TIME from now at the most).  It prolongs
+ * a closing and never shortens one; it ends a running probe, whose failure
+ * this is.  Closing an open gate until now or earlier changes nothing.
+ * reason is the caller's, 0 to 255.
+ */
+void ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate,
+    ngx_msec_t now_ms, ngx_msec_t until_ms, ngx_uint_t reason);
+
+/*
+ * Opens a gate, for everybody, on the success of a probe.  NGX_DECLINED:
+ * the gate was closed again since, or another has become the probe; nothing
+ * was changed.  So the late success of a call from before the closing opens
+ * nothing.
+ */
+ngx_int_t ngx_http_iothub_gate_open(ngx_http_iothub_gate_t *gate,
+    uint64_t probe);
+
+/*
+ * Gives back a probe that never came to its call: the next caller becomes the
+ * probe.  NGX_DECLINED: it was no longer the caller's.
+ */
+ngx_int_t ngx_http_iothub_gate_drop(ngx_http_iothub_gate_t *gate,
+    uint64_t probe, ngx_msec_t now_ms);
+
+/*
+ * Gives a probe another PROBE_TIME from now, for calls that take longer (the
+ * registry may think for 40 s), and updates *probe.  NGX_DECLINED: it is no
+ * longer the caller's.
+ */
+ngx_int_t ngx_http_iothub_gate_keep(ngx_http_iothub_gate_t *gate,
+    uint64_t *probe, ngx_msec_t now_ms);
+
+/*
+ * Why the gate was closed last; 0 if it is open.
+ */
+ngx_uint_t ngx_http_iothub_gate_reason(ngx_http_iothub_gate_t *gate);
+
+
+#endif /* _NGX_HTTP_IOTHUB_GATE_H_INCLUDED_ */

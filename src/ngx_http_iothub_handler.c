@@ -1,0 +1,985 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_answer.h"
+#include "ngx_http_iothub_sender.h"
+#include "ngx_http_iothub_variables.h"
+
+
+#define NGX_HTTP_IOTHUB_SYSTEM_HEADERS  4
+
+
+/* NGX_OK: go on; NGX_DONE: the result is set; NGX_ERROR: no memory */
+
+typedef ngx_int_t (*ngx_http_iothub_stage_pt)(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+
+
+static ngx_int_t ngx_http_iothub_admit(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_str_t *ngx_http_iothub_header_in(ngx_http_request_t *r,
+    ngx_str_t *name);
+static void ngx_http_iothub_body_handler(ngx_http_request_t *r);
+static void ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_finalize(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_result_e result, const char *detail);
+static ngx_int_t ngx_http_iothub_parse(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_iothub_body_read(ngx_http_request_t *r,
+    ngx_buf_t *b, u_char *p);
+static ngx_int_t ngx_http_iothub_fields(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_overrides(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_texts(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_wanted(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_device(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_choose_hub(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_message_text(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_system_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_app_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_size(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_may_create(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_uint_t ngx_http_iothub_true(ngx_str_t *value);
+
+
+/* from the body to the delivery, in this order */
+
+static const ngx_http_iothub_stage_pt  ngx_http_iothub_stages[] = {
+    ngx_http_iothub_parse,
+    ngx_http_iothub_fields,
+    ngx_http_iothub_overrides,
+    ngx_http_iothub_texts,
+    ngx_http_iothub_wanted,
+    ngx_http_iothub_device,
+    ngx_http_iothub_choose_hub,
+    ngx_http_iothub_message_text,
+    ngx_http_iothub_headers,
+    ngx_http_iothub_size,
+    ngx_http_iothub_may_create,
+    NULL
+};
+
+
+typedef enum {
+    NGX_HTTP_IOTHUB_CONTENTTYPE = 0,
+    NGX_HTTP_IOTHUB_CONTENTENCODING,
+    NGX_HTTP_IOTHUB_MESSAGEID,
+    NGX_HTTP_IOTHUB_CREATIONTIME
+} ngx_http_iothub_system_e;
+
+
+static const ngx_http_iothub_header_t  ngx_http_iothub_system[] = {
+    { ngx_string("iothub-contenttype"),
+      ngx_string("iothub-contenttype"), ngx_null_string },
+    { ngx_string("iothub-contentencoding"),
+      ngx_string("iothub-contentencoding"), ngx_null_string },
+    { ngx_string("iothub-messageid"),
+      ngx_string("iothub-messageid"), ngx_null_string },
+    { ngx_string("iothub-creationtimeutc"),
+      ngx_string("iothub-creationtimeutc"), ngx_null_string }
+};
+
+
+static ngx_str_t  ngx_http_iothub_json_type = ngx_string("application/json");
+static ngx_str_t  ngx_http_iothub_utf_8 = ngx_string("utf-8");
+static ngx_str_t  ngx_http_iothub_content_encoding =
+    ngx_string("content-encoding");
+
+
+ngx_int_t
+ngx_http_iothub_handler(ngx_http_request_t *r)
+{
+    ngx_int_t               rc;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_iothub_ctx_t));
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_iothub_module);
+
+    ngx_http_set_ctx(r, ctx, ngx_http_iothub_module);
+
+    rc = ngx_http_iothub_admit(r, ctx);
+
+    if (rc == NGX_DONE) {
+        return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
+                                      0);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    r->request_body_in_single_buf = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_iothub_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
+}
+
+
+/* what the head alone tells: before the body is read, let alone parsed */
+
+static ngx_int_t
+ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t                 *value;
+    ngx_http_iothub_secret_t  *secret;
+
+    secret = ctx->conf->secret;
+
+    if (secret) {
+        value = ngx_http_iothub_header_in(r, &secret->header);
+
+        if (ngx_http_iothub_sender_check_secret(&secret->secrets, value)
+            != NGX_OK)
+        {
+            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                          "iothub webhook unauthorized: %s header \"%V\"",
+                          value ? "wrong value of" : "no", &secret->header);
+
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_UNAUTHORIZED,
+                                          "the secret is missing or wrong");
+        }
+    }
+
+    if (!(r->method & ctx->conf->source->methods)) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_METHOD,
+                                      "webhooks do not come by this method");
+    }
+
+    value = ngx_http_iothub_header_in(r, &ngx_http_iothub_content_encoding);
+
+    if (value
+        && !(value->len == 8
+             && ngx_strncasecmp(value->data, (u_char *) "identity", 8) == 0))
+    {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_MEDIA_TYPE,
+                                      "send the webhook without a "
+                                      "Content-Encoding");
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_str_t *
+ngx_http_iothub_header_in(ngx_http_request_t *r, ngx_str_t *name)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NULL;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == name->len
+            && ngx_strncmp(h[i].lowcase_key, name->data, name->len) == 0)
+        {
+            return &h[i].value;
+        }
+    }
+}
+
+
+static void
+ngx_http_iothub_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                    rc;
+    const char                  *detail;
+    ngx_uint_t                   i;
+    ngx_http_iothub_ctx_t       *ctx;
+    ngx_http_iothub_delivery_t  *d;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
+
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    d = &ctx->delivery;
+    d->started = ngx_current_msec;
+    d->deadline = ngx_current_msec + ctx->conf->deadline;
+
+    rc = NGX_OK;
+
+    for (i = 0; ngx_http_iothub_stages[i]; i++) {
+
+        rc = ngx_http_iothub_stages[i](r, ctx);
+
+        if (rc != NGX_OK) {
+            break;
+        }
+    }
+
+    if (rc == NGX_OK) {
+        d->request = r;
+        d->device_id = ctx->event.device_id;
+        d->handler = ngx_http_iothub_finish;
+        d->data = ctx;
+
+        ngx_http_iothub_delivery_start(d);
+        return;
+    }
+
+    if (rc != NGX_DONE) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "iothub webhook failed, the gateway is out of memory");
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+    d->ended = ngx_current_msec;
+    detail = ctx->detail;
+
+    if (ctx->result != NGX_HTTP_IOTHUB_FILTERED) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "iothub event not delivered, hub: \"%V\", result: %V: "
+                      "%s", &ctx->hub,
+                      &ngx_http_iothub_results[ctx->result].word,
+                      detail ? detail : "-");
+    }
+
+    ngx_http_iothub_finalize(r, ctx);
+}
+
+
+static void
+ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_ctx_t  *ctx = d->data;
+
+    ctx->result = d->result;
+    ctx->detail = d->detail;
+
+    if (d->running) {
+
+        /* the call keeps the request, and with it the connection */
+
+        ctx->request->keepalive = 0;
+    }
+
+    ngx_http_iothub_finalize(ctx->request, ctx);
+}
+
+
+static void
+ngx_http_iothub_finalize(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_http_finalize_request(r, ngx_http_iothub_answer(r, ctx->conf,
+                                                  ctx->result, ctx->detail,
+                                                  ctx->delivery.retry_after));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_result_e result, const char *detail)
+{
+    ctx->result = result;
+    ctx->detail = detail;
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   body, *type;
+    ngx_http_iothub_format_e    format;
+    ngx_http_iothub_webhook_t  *wh;
+
+    wh = &ctx->webhook;
+
+    if (ngx_http_iothub_body(r, &body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    type = r->headers_in.content_type ? &r->headers_in.content_type->value
+                                      : NULL;
+
+    if (body.len == 0 && r->method == NGX_HTTP_GET) {
+        format = NGX_HTTP_IOTHUB_NO_BODY;
+
+    } else if (ngx_http_iothub_webhook_format(type, &body, &format)
+               != NGX_OK)
+    {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_MEDIA_TYPE,
+                                      "send application/json or "
+                                      "application/x-www-form-urlencoded, "
+                                      "in UTF-8");
+    }
+
+    rc = ngx_http_iothub_webhook_parse(r->pool, wh, format, &body, &r->args);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MALFORMED,
+                                      wh->reason);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->parsed = 1;
+
+    /* what was looked up before the body was here is looked up again */
+
+    ngx_http_iothub_variables_reset(r);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_body(ngx_http_request_t *r, ngx_str_t *body)
+{
+    u_char       *p;
+    size_t        len;
+    ngx_chain_t  *cl;
+
+    ngx_str_null(body);
+
+    if (r->request_body == NULL || r->request_body->bufs == NULL) {
+        return NGX_OK;
+    }
+
+    cl = r->request_body->bufs;
+
+    if (cl->next == NULL && !cl->buf->in_file) {
+        body->data = cl->buf->pos;
+        body->len = cl->buf->last - cl->buf->pos;
+        return NGX_OK;
+    }
+
+    /* several buffers, a file, or both */
+
+    len = 0;
+
+    for ( /* void */ ; cl; cl = cl->next) {
+        len += ngx_buf_size(cl->buf);
+    }
+
+    body->data = ngx_pnalloc(r->pool, len);
+    if (body->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->len = len;
+
+    for (p = body->data, cl = r->request_body->bufs; cl; cl = cl->next) {
+
+        if (ngx_http_iothub_body_read(r, cl->buf, p) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        p += ngx_buf_size(cl->buf);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_body_read(ngx_http_request_t *r, ngx_buf_t *b, u_char *p)
+{
+    size_t   size;
+    ssize_t  n;
+
+    size = ngx_buf_size(b);
+
+    if (!b->in_file || ngx_buf_in_memory(b)) {
+        ngx_memcpy(p, b->pos, size);
+        return NGX_OK;
+    }
+
+    n = ngx_read_file(b->file, p, size, b->file_pos);
+
+    if (n != (ssize_t) size) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
+                      "iothub could not read the webhook's body from \"%V\"",
+                      &b->file->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_fields(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                  *texts[NGX_HTTP_IOTHUB_OVERRIDES];
+    ngx_uint_t                  i;
+    ngx_http_iothub_event_t    *ev;
+    ngx_http_iothub_value_t     value;
+    ngx_http_iothub_locator_t   locator;
+
+    ev = &ctx->event;
+
+    texts[NGX_HTTP_IOTHUB_DEVICE_ID] = &ev->device_id;
+    texts[NGX_HTTP_IOTHUB_EVENT] = &ev->name;
+    texts[NGX_HTTP_IOTHUB_DATA] = NULL;
+    texts[NGX_HTTP_IOTHUB_PUBLISHED_AT] = &ev->published_at;
+    texts[NGX_HTTP_IOTHUB_MESSAGE_ID] = &ev->message_id;
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_FIELDS; i++) {
+
+        locator = ctx->conf->source->fields[i];
+
+        rc = ngx_http_iothub_webhook_find_raw(&ctx->webhook, &locator,
+                                              &value);
+
+        if (rc == NGX_DECLINED) {
+            continue;
+        }
+
+        if (rc == NGX_ABORT) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MALFORMED,
+                                          ctx->webhook.reason);
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (value.json && value.type == NGX_HTTP_IOTHUB_NULL) {
+            continue;
+        }
+
+        if (i == NGX_HTTP_IOTHUB_DATA) {
+            ev->data = value;
+            ev->has_data = 1;
+            continue;
+        }
+
+        if (ngx_http_iothub_webhook_text(r->pool, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (i == NGX_HTTP_IOTHUB_FW_VERSION) {
+            ev->fw_version = value;
+            ev->has_fw_version = 1;
+            continue;
+        }
+
+        *texts[i] = value.text;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_overrides(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t                 text[NGX_HTTP_IOTHUB_OVERRIDES];
+    ngx_uint_t                i, n;
+    ngx_http_iothub_event_t  *ev;
+
+    ev = &ctx->event;
+    n = 0;
+
+    /* all are made of the sender's own fields, not of each other */
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_OVERRIDES; i++) {
+
+        if (ctx->conf->fields[i] == NULL) {
+            continue;
+        }
+
+        if (ngx_http_complex_value(r, ctx->conf->fields[i], &text[i])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        n++;
+    }
+
+    if (n == 0) {
+        return NGX_OK;
+    }
+
+    if (ctx->conf->fields[NGX_HTTP_IOTHUB_DEVICE_ID]) {
+        ev->device_id = text[NGX_HTTP_IOTHUB_DEVICE_ID];
+    }
+
+    if (ctx->conf->fields[NGX_HTTP_IOTHUB_EVENT]) {
+        ev->name = text[NGX_HTTP_IOTHUB_EVENT];
+    }
+
+    if (ctx->conf->fields[NGX_HTTP_IOTHUB_PUBLISHED_AT]) {
+        ev->published_at = text[NGX_HTTP_IOTHUB_PUBLISHED_AT];
+    }
+
+    if (ctx->conf->fields[NGX_HTTP_IOTHUB_MESSAGE_ID]) {
+        ev->message_id = text[NGX_HTTP_IOTHUB_MESSAGE_ID];
+    }
+
+    if (ctx->conf->fields[NGX_HTTP_IOTHUB_DATA]) {
+        ngx_memzero(&ev->data, sizeof(ngx_http_iothub_value_t));
+        ev->data.type = NGX_HTTP_IOTHUB_STRING;
+        ev->data.raw = text[NGX_HTTP_IOTHUB_DATA];
+        ev->data.text = text[NGX_HTTP_IOTHUB_DATA];
+        ev->has_data = 1;
+    }
+
+    ngx_http_iothub_variables_reset(r);
+
+    return NGX_OK;
+}
+
+
+/* texts that go into headers, paths and logs have no control characters */
+
+static ngx_int_t
+ngx_http_iothub_texts(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_http_iothub_event_t  *ev;
+
+    ev = &ctx->event;
+
+    if (ngx_http_iothub_event_has_controls(&ev->device_id)
+        || ngx_http_iothub_event_has_controls(&ev->name)
+        || ngx_http_iothub_event_has_controls(&ev->published_at)
+        || ngx_http_iothub_event_has_controls(&ev->message_id))
+    {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                      "control characters in the device id, "
+                                      "event, time or message id");
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_wanted(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t                 *name, *prefix, value;
+    ngx_uint_t                 i;
+    ngx_array_t               *match, *filters;
+    ngx_http_complex_value_t  *cv;
+
+    match = ctx->conf->match;
+
+    if (match) {
+        name = &ctx->event.name;
+
+        if (name->len == 0) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                          "the webhook names no event");
+        }
+
+        prefix = match->elts;
+
+        for (i = 0; i < match->nelts; i++) {
+            if (name->len >= prefix[i].len
+                && ngx_memcmp(name->data, prefix[i].data, prefix[i].len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (i == match->nelts) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_FILTERED,
+                                          NULL);
+        }
+    }
+
+    filters = ctx->conf->filters;
+
+    if (filters == NULL) {
+        return NGX_OK;
+    }
+
+    cv = filters->elts;
+
+    for (i = 0; i < filters->nelts; i++) {
+
+        if (ngx_http_complex_value(r, &cv[i], &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (!ngx_http_iothub_true(&value)) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_FILTERED,
+                                          NULL);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_device(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t    rc;
+    ngx_str_t   *id;
+    const char  *reason;
+
+    id = &ctx->event.device_id;
+
+    if (id->len == 0) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                      "the webhook has no device id");
+    }
+
+    if (!ngx_http_iothub_event_device_id_valid(id, &reason)) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED, reason);
+    }
+
+    if (ctx->conf->device_pattern == NULL) {
+        return NGX_OK;
+    }
+
+    rc = ngx_regex_exec(ctx->conf->device_pattern, id, NULL, 0);
+
+    if (rc >= 0) {
+        return NGX_OK;
+    }
+
+    if (rc != NGX_REGEX_NO_MATCHED) {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      ngx_regex_exec_n " failed: %i on \"%V\" using \"%V\"",
+                      rc, id, &ctx->conf->device_pattern_text);
+    }
+
+    return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                  "the device id does not match "
+                                  "iothub_device_pattern");
+}
+
+
+static ngx_int_t
+ngx_http_iothub_choose_hub(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_http_iothub_hub_t        *hub;
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    hub = ctx->conf->hub;
+
+    if (hub) {
+        ctx->hub = hub->name;
+
+    } else {
+
+        if (ngx_http_complex_value(r, ctx->conf->pass, &ctx->hub) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        imcf = ngx_http_get_module_main_conf(r, ngx_http_iothub_module);
+        hub = ngx_http_iothub_hub_find(&imcf->hubs, &ctx->hub);
+
+        if (hub == NULL) {
+
+            /* it may come from the webhook: it is not quoted */
+
+            ngx_str_null(&ctx->hub);
+
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MISCONFIGURED,
+                                          "iothub_pass names a hub that is "
+                                          "not declared");
+        }
+
+        ctx->hub = hub->name;
+    }
+
+    ctx->delivery.hub = hub;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_message_text(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t  *body;
+
+    body = &ctx->delivery.message.body;
+
+    if (ctx->conf->message) {
+        return ngx_http_iothub_template_eval(r, ctx->conf->message, body);
+    }
+
+    return ngx_http_iothub_event_body(r->pool, &ctx->event,
+                                      ctx->conf->data_as, body);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_headers(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                   rc;
+    ngx_uint_t                  n;
+    ngx_http_iothub_message_t  *message;
+
+    message = &ctx->delivery.message;
+
+    n = NGX_HTTP_IOTHUB_SYSTEM_HEADERS
+        + (ctx->conf->properties ? ctx->conf->properties->nelts : 0);
+
+    message->headers = ngx_palloc(r->pool,
+                                  n * sizeof(ngx_http_iothub_header_t));
+    if (message->headers == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_iothub_system_headers(r, ctx);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_iothub_app_headers(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_system_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                    rc;
+    ngx_str_t                    values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS], json;
+    ngx_uint_t                   i, subsecond;
+    ngx_http_iothub_header_t    *h;
+    ngx_http_iothub_message_t   *message;
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    conf = ctx->conf;
+    message = &ctx->delivery.message;
+
+    values[NGX_HTTP_IOTHUB_CONTENTTYPE] = ngx_http_iothub_json_type;
+    values[NGX_HTTP_IOTHUB_CONTENTENCODING] = ngx_http_iothub_utf_8;
+
+    if ((conf->content_type
+         && ngx_http_complex_value(r, conf->content_type,
+                                   &values[NGX_HTTP_IOTHUB_CONTENTTYPE])
+            != NGX_OK)
+        || (conf->content_encoding
+            && ngx_http_complex_value(r, conf->content_encoding,
+                                  &values[NGX_HTTP_IOTHUB_CONTENTENCODING])
+               != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_iothub_event_message_id(r->pool, &ctx->event,
+                                         &values[NGX_HTTP_IOTHUB_MESSAGEID])
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->event.message_id = values[NGX_HTTP_IOTHUB_MESSAGEID];
+
+    ngx_str_null(&values[NGX_HTTP_IOTHUB_CREATIONTIME]);
+
+    if (ctx->event.published_at.len) {
+
+        json.data = ngx_pnalloc(r->pool, NGX_HTTP_IOTHUB_EVENT_TIME_LEN);
+        if (json.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_iothub_event_time(&ctx->event.published_at, &json,
+                                       &subsecond)
+            == NGX_OK)
+        {
+            values[NGX_HTTP_IOTHUB_CREATIONTIME] = json;
+        }
+    }
+
+    /* a template that the hub could not read would be lost in its routes */
+
+    if (conf->message
+        && values[NGX_HTTP_IOTHUB_CONTENTTYPE].len
+           >= ngx_http_iothub_json_type.len
+        && ngx_strncasecmp(values[NGX_HTTP_IOTHUB_CONTENTTYPE].data,
+                           ngx_http_iothub_json_type.data,
+                           ngx_http_iothub_json_type.len)
+           == 0)
+    {
+        rc = ngx_http_iothub_webhook_embed(&message->body, &json);
+
+        if (rc == NGX_DECLINED) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                          "iothub_message made no JSON of "
+                                          "this webhook, and the content "
+                                          "type is JSON");
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_SYSTEM_HEADERS; i++) {
+
+        if (values[i].len == 0) {
+            continue;
+        }
+
+        if (!ngx_http_iothub_event_property_value_valid(&values[i])) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                          "iothub_content_type or "
+                                          "iothub_content_encoding has a "
+                                          "character that no header takes");
+        }
+
+        h = &message->headers[message->nheaders++];
+        *h = ngx_http_iothub_system[i];
+        h->value = values[i];
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_app_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t                    value;
+    ngx_uint_t                   i;
+    ngx_http_iothub_header_t    *h;
+    ngx_http_iothub_message_t   *message;
+    ngx_http_iothub_property_t  *property;
+
+    if (ctx->conf->properties == NULL) {
+        return NGX_OK;
+    }
+
+    message = &ctx->delivery.message;
+    property = ctx->conf->properties->elts;
+
+    for (i = 0; i < ctx->conf->properties->nelts; i++) {
+
+        if (ngx_http_complex_value(r, &property[i].value, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (value.len == 0) {
+            continue;
+        }
+
+        if (!ngx_http_iothub_event_property_value_valid(&value)) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                          "an application property has a "
+                                          "character that the hub does not "
+                                          "take: only printable ASCII, blank "
+                                          "and tab are");
+        }
+
+        h = &message->headers[message->nheaders++];
+        h->key = property[i].key;
+        h->lowcase = property[i].lowcase;
+        h->value = value;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_size(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    size_t                      size;
+    ngx_uint_t                  i;
+    ngx_http_iothub_message_t  *message;
+
+    message = &ctx->delivery.message;
+
+    /* the hub counts the body, all values, and application names */
+
+    size = message->body.len;
+
+    for (i = 0; i < message->nheaders; i++) {
+        size += message->headers[i].value.len;
+
+        if (message->headers[i].key.len > sizeof("iothub-app-") - 1
+            && ngx_strncmp(message->headers[i].lowcase.data, "iothub-app-",
+                           sizeof("iothub-app-") - 1)
+               == 0)
+        {
+            size += message->headers[i].key.len - sizeof("iothub-app-") + 1;
+        }
+    }
+
+    if (size > NGX_HTTP_IOTHUB_EVENT_MESSAGE_MAX) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_TOO_LARGE,
+                                      "the hub takes no message of more "
+                                      "than 256 KB");
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_may_create(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t  value;
+
+    ctx->delivery.may_create = 1;
+
+    if (ctx->conf->create == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_complex_value(r, ctx->conf->create, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->delivery.may_create = ngx_http_iothub_true(&value) ? 1 : 0;
+
+    return NGX_OK;
+}
+
+
+/* as nginx's predicates are */
+
+static ngx_uint_t
+ngx_http_iothub_true(ngx_str_t *value)
+{
+    return value->len && !(value->len == 1 && value->data[0] == '0');
+}

@@ -1,0 +1,42 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+/*
+ * handler: one webhook, from its head to its answer.  The content handler of
+ * iothub_pass: who may send, what the body says, which message it makes.
+ */
+
+#ifndef _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_
+
+
+#include "ngx_http_iothub_delivery.h"
+#include "ngx_http_iothub_event.h"
+#include "ngx_http_iothub_module.h"
+#include "ngx_http_iothub_webhook.h"
+
+
+/* what is known of a webhook; the variables read it until the log is written */
+
+typedef struct {
+    ngx_http_request_t          *request;
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    ngx_http_iothub_webhook_t    webhook;
+    unsigned                     parsed:1;
+
+    ngx_http_iothub_event_t      event;
+    ngx_http_iothub_delivery_t   delivery;
+    ngx_str_t                    hub;         /* its name */
+
+    ngx_http_iothub_result_e     result;
+    const char                  *detail;
+} ngx_http_iothub_ctx_t;
+
+
+/* The content handler. */
+
+ngx_int_t ngx_http_iothub_handler(ngx_http_request_t *r);
+
+
+#endif /* _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_ */

@@ -1,0 +1,1098 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_hub.h"
+#include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_module.h"
+#include "ngx_http_iothub_server.h"
+#include "ngx_http_iothub_webhook.h"
+#include "ngx_http_iothub_zone.h"
+
+
+#define NGX_HTTP_IOTHUB_ZONE_SIZE       (8 * 1024 * 1024)
+#define NGX_HTTP_IOTHUB_TOKEN_LIFETIME  3600
+#define NGX_HTTP_IOTHUB_TOKEN_MIN       60
+#define NGX_HTTP_IOTHUB_RATE            1333         /* 80 a minute */
+#define NGX_HTTP_IOTHUB_RATE_MAX        1000000      /* a second */
+#define NGX_HTTP_IOTHUB_BURST           20
+#define NGX_HTTP_IOTHUB_NAME_MAX        128
+
+
+typedef char *(*ngx_http_iothub_hub_set_pt)(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+
+
+static char *ngx_http_iothub_hub_directive(ngx_conf_t *cf,
+    ngx_command_t *dummy, void *conf);
+static char *ngx_http_iothub_hub_complete(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_connection(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_keys(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_tokens(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub, ngx_http_iothub_endpoint_t *endpoint);
+static char *ngx_http_iothub_hub_hostname(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_device_hostname(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_endpoint(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_iothub_endpoint_t *endpoint);
+static char *ngx_http_iothub_hub_address(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_tls(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_policy(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_key_file(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_connection_string_file(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_token_lifetime(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_token_scope(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_api_version(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_register(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_rate(ngx_str_t *value,
+    ngx_uint_t *rate);
+static char *ngx_http_iothub_hub_identity(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub, ngx_str_t *members);
+static ngx_int_t ngx_http_iothub_hub_member(ngx_conf_t *cf,
+    ngx_http_iothub_webhook_t *wh, const char *text,
+    ngx_http_iothub_value_t *value);
+static char *ngx_http_iothub_hub_zone(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_endpoint_t *endpoint, ngx_uint_t key,
+    ngx_str_t *device_id, ngx_pool_t *pool, ngx_str_t *token);
+
+
+/* a directive stands once in a block; its bit says that it was seen */
+
+static const struct {
+    ngx_str_t                   name;
+    ngx_uint_t                  min;
+    ngx_uint_t                  max;
+    ngx_http_iothub_hub_set_pt  set;
+} ngx_http_iothub_hub_directives[] = {
+
+    { ngx_string("hostname"), 1, 1, ngx_http_iothub_hub_hostname },
+    { ngx_string("device_hostname"), 1, 1,
+      ngx_http_iothub_hub_device_hostname },
+    { ngx_string("address"), 1, 1, ngx_http_iothub_hub_address },
+    { ngx_string("tls"), 1, 1, ngx_http_iothub_hub_tls },
+    { ngx_string("policy"), 1, 1, ngx_http_iothub_hub_policy },
+    { ngx_string("key_file"), 1, 1, ngx_http_iothub_hub_key_file },
+    { ngx_string("connection_string_file"), 1, 1,
+      ngx_http_iothub_hub_connection_string_file },
+    { ngx_string("token_lifetime"), 1, 1,
+      ngx_http_iothub_hub_token_lifetime },
+    { ngx_string("token_scope"), 1, 1, ngx_http_iothub_hub_token_scope },
+    { ngx_string("api_version"), 1, 1, ngx_http_iothub_hub_api_version },
+    { ngx_string("register"), 1, 3, ngx_http_iothub_hub_register },
+    { ngx_string("identity"), 1, 1, ngx_http_iothub_hub_identity },
+    { ngx_string("zone"), 1, 2, ngx_http_iothub_hub_zone },
+
+    { ngx_null_string, 0, 0, NULL }
+};
+
+
+typedef struct {
+    ngx_http_iothub_hub_t  *hub;
+    ngx_uint_t              seen;
+} ngx_http_iothub_block_t;
+
+
+/* what a user may add to an identity */
+
+static const ngx_str_t  ngx_http_iothub_hub_members[] = {
+    ngx_string("status"),
+    ngx_string("statusReason"),
+    ngx_string("authentication"),
+    ngx_string("capabilities"),
+    ngx_null_string
+};
+
+
+static const ngx_str_t  ngx_http_iothub_hub_auth_members[] = {
+    ngx_string("type"),
+    ngx_null_string
+};
+
+
+/* as Azure's SDKs create an identity whose keys the hub is to make */
+
+static ngx_str_t  ngx_http_iothub_hub_default_auth = ngx_string(
+    "\"authentication\":{\"type\":\"sas\",\"symmetricKey\":"
+    "{\"primaryKey\":\"\",\"secondaryKey\":\"\"}}");
+
+
+char *
+ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_main_conf_t *imcf = conf;
+
+    char                     *rv;
+    u_char                    ch;
+    ngx_str_t                *value;
+    ngx_uint_t                i;
+    ngx_conf_t                saved;
+    ngx_http_iothub_hub_t    *hub, **hubp;
+    ngx_http_iothub_block_t   block;
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0 || value[1].len > NGX_HTTP_IOTHUB_NAME_MAX) {
+        return "needs a name of 1 to 128 characters";
+    }
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = value[1].data[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+              || (ch >= '0' && ch <= '9')
+              || ch == '.' || ch == '_' || ch == '-'))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid hub name \"%V\": use letters, "
+                               "digits, \".\", \"_\" and \"-\"", &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    hub = ngx_http_iothub_hub_find(&imcf->hubs, &value[1]);
+
+    if (hub) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate hub \"%V\", it is declared in %s:%ui",
+                           &value[1], hub->file, hub->line);
+        return NGX_CONF_ERROR;
+    }
+
+    hub = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_hub_t));
+    if (hub == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    hub->name = value[1];
+    hub->file = cf->conf_file->file.name.data;
+    hub->line = cf->conf_file->line;
+    hub->tls = 1;
+    hub->verify = 1;
+    hub->token_lifetime = NGX_HTTP_IOTHUB_TOKEN_LIFETIME;
+    ngx_str_set(&hub->api_version, "2021-04-12");
+    hub->rate = NGX_HTTP_IOTHUB_RATE;
+    hub->burst = NGX_HTTP_IOTHUB_BURST;
+    hub->identity = ngx_http_iothub_hub_default_auth;
+    hub->zone_size = NGX_HTTP_IOTHUB_ZONE_SIZE;
+    ngx_queue_init(&hub->waiting);
+
+    hubp = ngx_array_push(&imcf->hubs);
+    if (hubp == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *hubp = hub;
+
+    if (ngx_http_iothub_server_create(cf, hub) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    block.hub = hub;
+    block.seen = 0;
+
+    saved = *cf;
+    cf->handler = ngx_http_iothub_hub_directive;
+    cf->handler_conf = (void *) &block;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = saved;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    return ngx_http_iothub_hub_complete(cf, hub);
+}
+
+
+static char *
+ngx_http_iothub_hub_directive(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf)
+{
+    ngx_http_iothub_block_t *block = conf;
+
+    char        *rv;
+    ngx_int_t    rc;
+    ngx_str_t   *value;
+    ngx_uint_t   i, n;
+
+    value = cf->args->elts;
+    n = cf->args->nelts - 1;
+
+    for (i = 0; ngx_http_iothub_hub_directives[i].name.len; i++) {
+
+        if (value[0].len != ngx_http_iothub_hub_directives[i].name.len
+            || ngx_strncmp(value[0].data,
+                           ngx_http_iothub_hub_directives[i].name.data,
+                           value[0].len)
+               != 0)
+        {
+            continue;
+        }
+
+        if (n < ngx_http_iothub_hub_directives[i].min
+            || n > ngx_http_iothub_hub_directives[i].max)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"%V\" "
+                               "directive", &value[0]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (block->seen & ((ngx_uint_t) 1 << i)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" directive is duplicate", &value[0]);
+            return NGX_CONF_ERROR;
+        }
+
+        block->seen |= (ngx_uint_t) 1 << i;
+
+        rv = ngx_http_iothub_hub_directives[i].set(cf, block->hub);
+
+        if (rv != NGX_CONF_OK && rv != NGX_CONF_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" directive %s",
+                               &value[0], rv);
+            return NGX_CONF_ERROR;
+        }
+
+        return rv;
+    }
+
+    if (ngx_strcmp(value[0].data, "include") == 0 && n == 1) {
+        return ngx_conf_include(cf, dummy, conf);
+    }
+
+    rc = ngx_http_iothub_server_directive(cf, block->hub);
+
+    if (rc == NGX_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown directive \"%V\" in iothub{}: it takes "
+                           "its own directives, and of nginx's proxy_bind, "
+                           "proxy_*_timeout, proxy_socket_keepalive, "
+                           "proxy_buffer_size, proxy_buffers, proxy_ssl_*, "
+                           "keepalive*, resolver, resolver_timeout and "
+                           "include", &value[0]);
+    }
+
+    return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_iothub_hub_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    if (hub->connection_string_file.len
+        && ngx_http_iothub_hub_connection(cf, hub) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (hub->registry.name.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "hub \"%V\" has no \"hostname\": write "
+                           "\"hostname NAME.azure-devices.net;\"",
+                           &hub->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (hub->policy.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "hub \"%V\" has no \"policy\": name the shared "
+                           "access policy whose key is used", &hub->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (hub->nkeys == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "hub \"%V\" has no key: write \"key_file FILE;\" "
+                           "or \"connection_string_file FILE;\"",
+                           &hub->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (hub->messages.name.len == 0) {
+        hub->messages = hub->registry;
+    }
+
+    hub->query.data = ngx_pnalloc(cf->pool, sizeof("?api-version=") - 1
+                                            + hub->api_version.len);
+    if (hub->query.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    hub->query.len = ngx_sprintf(hub->query.data, "?api-version=%V",
+                                 &hub->api_version)
+                     - hub->query.data;
+
+    if (ngx_http_iothub_hub_keys(cf, hub) != NGX_OK
+        || ngx_http_iothub_hub_tokens(cf, hub, &hub->registry) != NGX_OK
+        || ngx_http_iothub_hub_tokens(cf, hub, &hub->messages) != NGX_OK
+        || ngx_http_iothub_zone_add(cf, hub) != NGX_OK
+        || ngx_http_iothub_server_complete(cf, hub) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    char                              *rv;
+    ngx_int_t                          rc;
+    ngx_str_t                          text;
+    ngx_uint_t                         i, line;
+    const char                        *reason;
+    ngx_http_iothub_sas_connection_t   connection;
+
+    if (hub->registry.name.len || hub->policy.len || hub->key_file.len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "hub \"%V\" has both \"connection_string_file\" "
+                           "and \"hostname\", \"policy\" or \"key_file\": "
+                           "write the one or the other", &hub->name);
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_iothub_conf_read_secret(cf, &hub->connection_string_file,
+                                         &text)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_iothub_sas_parse_connection_string(cf->pool, &text,
+                                                     &connection, &reason,
+                                                     &line);
+
+    ngx_explicit_memzero(text.data, text.len);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
+                                      reason, line);
+        return NGX_ERROR;
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rv = ngx_http_iothub_hub_endpoint(cf, &connection.hostname,
+                                      &hub->registry);
+    if (rv != NGX_CONF_OK) {
+        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
+                                      "its HostName is no host name", 0);
+        return NGX_ERROR;
+    }
+
+    hub->policy = connection.policy;
+    hub->nkeys = connection.nkeys;
+
+    for (i = 0; i < connection.nkeys; i++) {
+        hub->keys[i] = connection.keys[i];
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_keys(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < hub->nkeys; i++) {
+        hub->fingerprints[i] = ngx_http_iothub_sas_fingerprint(&hub->keys[i]);
+
+        if (hub->fingerprints[i] == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "OpenSSL failed to digest a key of hub \"%V\"",
+                               &hub->name);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_tokens(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_endpoint_t *endpoint)
+{
+    u_char      *p;
+    size_t       size;
+    ngx_uint_t   i;
+
+    p = ngx_pnalloc(cf->pool,
+                    ngx_http_iothub_sas_escaped_size(&endpoint->name));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    endpoint->sr.data = p;
+    endpoint->sr.len = ngx_http_iothub_sas_escape(p, &endpoint->name) - p;
+
+    size = ngx_http_iothub_sas_token_size(&endpoint->sr, &hub->policy);
+
+    for (i = 0; i < hub->nkeys; i++) {
+        endpoint->tokens[i].buf = ngx_pnalloc(cf->pool, size);
+        if (endpoint->tokens[i].buf == NULL) {
+            return NGX_ERROR;
+        }
+
+        endpoint->tokens[i].size = size;
+        endpoint->tokens[i].value.len = 0;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_hub_init(ngx_conf_t *cf, ngx_array_t *hubs)
+{
+    ngx_uint_t               i;
+    ngx_http_iothub_hub_t  **hub;
+
+    hub = hubs->elts;
+
+    for (i = 0; i < hubs->nelts; i++) {
+        if (ngx_http_iothub_server_init(cf, hub[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_http_iothub_hub_t *
+ngx_http_iothub_hub_find(ngx_array_t *hubs, ngx_str_t *name)
+{
+    ngx_uint_t               i;
+    ngx_http_iothub_hub_t  **hub;
+
+    hub = hubs->elts;
+
+    for (i = 0; i < hubs->nelts; i++) {
+        if (hub[i]->name.len == name->len
+            && ngx_strncmp(hub[i]->name.data, name->data, name->len) == 0)
+        {
+            return hub[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_int_t
+ngx_http_iothub_hub_token(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_endpoint_e which, ngx_uint_t key, ngx_str_t *device_id,
+    ngx_pool_t *pool, ngx_str_t *token)
+{
+    u_char                         *end;
+    time_t                          now;
+    ngx_http_iothub_endpoint_t     *endpoint;
+    ngx_http_iothub_token_cache_t  *cache;
+
+    endpoint = (which == NGX_HTTP_IOTHUB_REGISTRY) ? &hub->registry
+                                                   : &hub->messages;
+
+    if (which == NGX_HTTP_IOTHUB_MESSAGES && hub->token_scope_device) {
+        return ngx_http_iothub_hub_device_token(hub, endpoint, key,
+                                                device_id, pool, token);
+    }
+
+    cache = &endpoint->tokens[key];
+    now = ngx_time();
+
+    /* a clock that was set back makes a token's age unknown */
+
+    if (cache->value.len == 0 || now >= cache->renew
+        || now < cache->signed_at)
+    {
+        end = ngx_http_iothub_sas_token(cache->buf, cache->buf + cache->size,
+                                        &endpoint->sr, &hub->policy,
+                                        &hub->keys[key],
+                                        now + hub->token_lifetime);
+        if (end == NULL) {
+            cache->value.len = 0;
+            return NGX_ERROR;
+        }
+
+        cache->value.data = cache->buf;
+        cache->value.len = end - cache->buf;
+        cache->signed_at = now;
+        cache->renew = now + hub->token_lifetime * 3 / 4;
+    }
+
+    *token = cache->value;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_endpoint_t *endpoint, ngx_uint_t key,
+    ngx_str_t *device_id, ngx_pool_t *pool, ngx_str_t *token)
+{
+    u_char     *p, *end;
+    size_t      size;
+    ngx_str_t   resource, sr;
+
+    /* sr is host/devices/id, escaped as a whole, as Node and Python do */
+
+    resource.len = endpoint->name.len + sizeof("/devices/") - 1
+                   + device_id->len;
+    resource.data = ngx_pnalloc(pool, resource.len);
+    if (resource.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(resource.data, "%V/devices/%V", &endpoint->name, device_id);
+
+    sr.data = ngx_pnalloc(pool, ngx_http_iothub_sas_escaped_size(&resource));
+    if (sr.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    sr.len = ngx_http_iothub_sas_escape(sr.data, &resource) - sr.data;
+
+    size = ngx_http_iothub_sas_token_size(&sr, &hub->policy);
+
+    p = ngx_pnalloc(pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    end = ngx_http_iothub_sas_token(p, p + size, &sr, &hub->policy,
+                                    &hub->keys[key],
+                                    ngx_time() + hub->token_lifetime);
+    if (end == NULL) {
+        return NGX_ERROR;
+    }
+
+    token->data = p;
+    token->len = end - p;
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_hostname(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    return ngx_http_iothub_hub_endpoint(cf, &value[1], &hub->registry);
+}
+
+
+static char *
+ngx_http_iothub_hub_device_hostname(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    return ngx_http_iothub_hub_endpoint(cf, &value[1], &hub->messages);
+}
+
+
+static char *
+ngx_http_iothub_hub_endpoint(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_iothub_endpoint_t *endpoint)
+{
+    u_char      ch;
+    ngx_int_t   port;
+    ngx_uint_t  i;
+
+    for (i = 0; i < value->len; i++) {
+        ch = value->data[i];
+
+        if (ch == ':') {
+            break;
+        }
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+              || (ch >= '0' && ch <= '9') || ch == '.' || ch == '-'))
+        {
+            return "needs a host name like contoso.azure-devices.net, "
+                   "without a scheme or a path";
+        }
+    }
+
+    if (i == 0 || i > 253) {
+        return "needs a host name like contoso.azure-devices.net";
+    }
+
+    endpoint->name.data = value->data;
+    endpoint->name.len = i;
+    endpoint->host = endpoint->name;
+
+    if (i == value->len) {
+        return NGX_CONF_OK;
+    }
+
+    port = ngx_atoi(value->data + i + 1, value->len - i - 1);
+
+    if (port < 1 || port > 65535) {
+        return "has an invalid port";
+    }
+
+    if (port != 443) {
+        endpoint->port = (in_port_t) port;
+        endpoint->host = *value;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_address(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    if (value[1].len == 0
+        || ngx_strlchr(value[1].data, value[1].data + value[1].len, '/')
+        || ngx_strlchr(value[1].data, value[1].data + value[1].len, '$'))
+    {
+        return "needs HOST:PORT, without a scheme, a path or variables";
+    }
+
+    hub->address = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_tls(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "on") == 0) {
+        hub->tls = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0) {
+        hub->tls = 0;
+        return NGX_CONF_OK;
+    }
+
+    return "must be \"on\" or \"off\"";
+}
+
+
+static char *
+ngx_http_iothub_hub_policy(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t   *value = cf->args->elts;
+    ngx_uint_t   i;
+
+    if (value[1].len == 0 || value[1].len > 256) {
+        return "needs the name of a shared access policy, "
+               "1 to 256 characters";
+    }
+
+    for (i = 0; i < value[1].len; i++) {
+        if (value[1].data[i] <= ' ' || value[1].data[i] >= 0x7f) {
+            return "has a character that no policy name has";
+        }
+    }
+
+    hub->policy = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_key_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_int_t    rc;
+    ngx_str_t   *value, text;
+    ngx_uint_t   line;
+    const char  *reason;
+
+    value = cf->args->elts;
+    hub->key_file = value[1];
+
+    if (ngx_http_iothub_conf_read_secret(cf, &hub->key_file, &text)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    rc = ngx_http_iothub_sas_parse_keys(cf->pool, &text, hub->keys,
+                                        &hub->nkeys, &reason, &line);
+
+    ngx_explicit_memzero(text.data, text.len);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_iothub_conf_bad_file(cf, &hub->key_file, reason, line);
+    }
+
+    return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_iothub_hub_connection_string_file(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs a file";
+    }
+
+    hub->connection_string_file = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_token_lifetime(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    hub->token_lifetime = ngx_parse_time(&value[1], 1);
+
+    if (hub->token_lifetime == (time_t) NGX_ERROR) {
+        return "has an invalid time, write for example \"1h\"";
+    }
+
+    if (hub->token_lifetime < NGX_HTTP_IOTHUB_TOKEN_MIN
+        || hub->token_lifetime > 366 * 24 * 3600)
+    {
+        return "must be between 1m and 366d";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_token_scope(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t  *value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "hub") == 0) {
+        hub->token_scope_device = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "device") == 0) {
+        hub->token_scope_device = 1;
+        return NGX_CONF_OK;
+    }
+
+    return "must be \"hub\" or \"device\"";
+}
+
+
+static char *
+ngx_http_iothub_hub_api_version(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    u_char       ch;
+    ngx_str_t   *value = cf->args->elts;
+    ngx_uint_t   i;
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = value[1].data[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')
+              || ch == '-'))
+        {
+            break;
+        }
+    }
+
+    if (i == 0 || i < value[1].len || i > 64) {
+        return "needs a version like 2021-04-12";
+    }
+
+    hub->api_version = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_register(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_int_t    n;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "missing") == 0) {
+        hub->registering = NGX_HTTP_IOTHUB_REGISTER_MISSING;
+
+    } else if (ngx_strcmp(value[1].data, "first") == 0) {
+        hub->registering = NGX_HTTP_IOTHUB_REGISTER_FIRST;
+
+    } else if (ngx_strcmp(value[1].data, "off") == 0) {
+        hub->registering = NGX_HTTP_IOTHUB_REGISTER_OFF;
+
+    } else {
+        return "must be \"missing\", \"first\" or \"off\"";
+    }
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "rate=", 5) == 0) {
+            s.data = value[i].data + 5;
+            s.len = value[i].len - 5;
+
+            if (ngx_http_iothub_hub_rate(&s, &hub->rate) != NGX_OK) {
+                return "has an invalid rate, write for example "
+                       "\"rate=80r/m\", \"rate=2r/s\" or \"rate=off\"";
+            }
+
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "burst=", 6) == 0) {
+            n = ngx_atoi(value[i].data + 6, value[i].len - 6);
+
+            if (n < 1 || n > NGX_HTTP_IOTHUB_RATE_MAX) {
+                return "has an invalid burst, write for example "
+                       "\"burst=20\"";
+            }
+
+            hub->burst = n;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                           &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_rate(ngx_str_t *value, ngx_uint_t *rate)
+{
+    ngx_int_t   n;
+    ngx_uint_t  scale;
+
+    if (value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0) {
+        *rate = 0;
+        return NGX_OK;
+    }
+
+    if (value->len < 4) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_strncmp(value->data + value->len - 3, "r/s", 3) == 0) {
+        scale = 1;
+
+    } else if (ngx_strncmp(value->data + value->len - 3, "r/m", 3) == 0) {
+        scale = 60;
+
+    } else {
+        return NGX_ERROR;
+    }
+
+    n = ngx_atoi(value->data, value->len - 3);
+
+    if (n < 1 || n > NGX_HTTP_IOTHUB_RATE_MAX) {
+        return NGX_ERROR;
+    }
+
+    *rate = (ngx_uint_t) n * 1000 / scale;
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_identity(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                  *text, members;
+    ngx_http_iothub_value_t     root, found;
+    ngx_http_iothub_webhook_t   wh;
+
+    text = cf->args->elts;
+    text++;
+
+    rc = ngx_http_iothub_webhook_parse(cf->temp_pool, &wh,
+                                       NGX_HTTP_IOTHUB_JSON, text, NULL);
+
+    if (rc == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (rc == NGX_DECLINED
+        || ngx_http_iothub_hub_member(cf, &wh, "json:", &root) != NGX_OK
+        || root.type != NGX_HTTP_IOTHUB_OBJECT)
+    {
+        return "needs a JSON object like '{\"status\":\"enabled\"}'";
+    }
+
+    if (ngx_http_iothub_webhook_only(&root, ngx_http_iothub_hub_members)
+        != NGX_OK)
+    {
+        return "takes only \"status\", \"statusReason\", "
+               "\"authentication\" and \"capabilities\"; \"deviceId\" is "
+               "always that of the event";
+    }
+
+    /* what is between the braces, as it was written */
+
+    members.data = root.raw.data + 1;
+    members.len = root.raw.len - 2;
+
+    rc = ngx_http_iothub_hub_member(cf, &wh, "/authentication", &found);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_hub_identity_auth(cf, hub, &members);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_iothub_webhook_only(&found, ngx_http_iothub_hub_auth_members)
+        != NGX_OK)
+    {
+        return "takes only \"type\" in \"authentication\": keys do not "
+               "belong into nginx.conf, the hub makes them";
+    }
+
+    hub->identity = members;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
+    ngx_str_t *members)
+{
+    u_char      *p;
+    ngx_uint_t   i;
+
+    hub->identity.data = ngx_pnalloc(cf->pool, members->len + 1
+                                     + ngx_http_iothub_hub_default_auth.len);
+    if (hub->identity.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    p = ngx_cpymem(hub->identity.data, ngx_http_iothub_hub_default_auth.data,
+                   ngx_http_iothub_hub_default_auth.len);
+
+    /* an empty object has nothing to add */
+
+    for (i = 0; i < members->len; i++) {
+        if (members->data[i] == '"') {
+            *p++ = ',';
+            p = ngx_cpymem(p, members->data, members->len);
+            break;
+        }
+    }
+
+    hub->identity.len = p - hub->identity.data;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_member(ngx_conf_t *cf, ngx_http_iothub_webhook_t *wh,
+    const char *text, ngx_http_iothub_value_t *value)
+{
+    ngx_str_t                   s;
+    const char                 *reason;
+    ngx_http_iothub_locator_t   locator;
+
+    s.data = (u_char *) text;
+    s.len = ngx_strlen(text);
+
+    if (ngx_http_iothub_webhook_locator(cf->temp_pool, &s, &locator, &reason)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_iothub_webhook_find(wh, &locator, value);
+}
+
+
+static char *
+ngx_http_iothub_hub_zone(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    size_t      min;
+    ssize_t     size;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    size = ngx_parse_size(&value[1]);
+
+    if (size == NGX_ERROR) {
+        return "has an invalid size, write for example \"8m\"";
+    }
+
+    min = ngx_http_iothub_zone_min_size();
+
+    if ((size_t) size < min) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone of hub \"%V\" is too small, it needs at "
+                           "least %uzk", &hub->name, (min + 1023) / 1024);
+        return NGX_CONF_ERROR;
+    }
+
+    hub->zone_size = size;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (value[2].len <= 6 || ngx_strncmp(value[2].data, "state=", 6) != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                           &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    hub->state_file.data = value[2].data + 6;
+    hub->state_file.len = value[2].len - 6;
+
+    if (ngx_conf_full_name(cf->cycle, &hub->state_file, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,48 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+/*
+ * message: the request that brings a message to the hub.
+ */
+
+#ifndef _NGX_HTTP_IOTHUB_MESSAGE_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_MESSAGE_H_INCLUDED_
+
+
+#include "ngx_http_iothub_exchange.h"
+
+
+/* a message; all bytes belong to the pool of the request it runs on */
+
+typedef struct {
+    ngx_str_t                   body;
+    ngx_http_iothub_header_t   *headers;   /* system and app properties */
+    ngx_uint_t                  nheaders;
+} ngx_http_iothub_message_t;
+
+
+/*
+ * Fills an exchange, whose hub and device_id are set, with the sending of a
+ * message.  The same message may be sent any number of times.
+ * NGX_OK or NGX_ERROR (no memory).
+ */
+
+ngx_int_t ngx_http_iothub_message_send(ngx_pool_t *pool,
+    ngx_http_iothub_exchange_t *ex, ngx_http_iothub_message_t *message);
+
+/*
+ * The path and query of a request about a device: its id as one escaped
+ * segment, then the suffix.  Used by the registry room, too.
+ */
+
+ngx_int_t ngx_http_iothub_message_uri(ngx_pool_t *pool,
+    ngx_http_iothub_hub_t *hub, ngx_str_t *device_id, ngx_str_t *suffix,
+    ngx_str_t *uri);
+
+/* A body of one buffer for an exchange.  NGX_OK or NGX_ERROR. */
+
+ngx_int_t ngx_http_iothub_message_body(ngx_pool_t *pool,
+    ngx_http_iothub_exchange_t *ex, ngx_str_t *text);
+
+
+#endif /* _NGX_HTTP_IOTHUB_MESSAGE_H_INCLUDED_ */

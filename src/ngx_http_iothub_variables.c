@@ -1,0 +1,468 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_variables.h"
+#include "ngx_http_iothub_handler.h"
+
+
+static ngx_int_t ngx_http_iothub_variable_field(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_early(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_uint_t field);
+static ngx_int_t ngx_http_iothub_variable_data(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_text(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_result(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_string(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_statuses(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_tries(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_time(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_iothub_ctx_t *ngx_http_iothub_variable_ctx(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_iothub_variable_set(ngx_http_variable_value_t *v,
+    ngx_str_t *value);
+
+
+static ngx_http_variable_t  ngx_http_iothub_variables[] = {
+
+    { ngx_string("iothub_device_id"), NULL, ngx_http_iothub_variable_field,
+      NGX_HTTP_IOTHUB_DEVICE_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_event"), NULL, ngx_http_iothub_variable_field,
+      NGX_HTTP_IOTHUB_EVENT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_published_at"), NULL, ngx_http_iothub_variable_field,
+      NGX_HTTP_IOTHUB_PUBLISHED_AT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_message_id"), NULL, ngx_http_iothub_variable_field,
+      NGX_HTTP_IOTHUB_MESSAGE_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_data"), NULL, ngx_http_iothub_variable_data,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_body"), NULL, ngx_http_iothub_variable_text,
+      offsetof(ngx_http_iothub_ctx_t, webhook.body),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_message"), NULL, ngx_http_iothub_variable_text,
+      offsetof(ngx_http_iothub_ctx_t, delivery.message.body),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_hub"), NULL, ngx_http_iothub_variable_text,
+      offsetof(ngx_http_iothub_ctx_t, hub), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_hub_error"), NULL, ngx_http_iothub_variable_text,
+      offsetof(ngx_http_iothub_ctx_t, delivery.hub_error),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_hub_request_id"), NULL,
+      ngx_http_iothub_variable_text,
+      offsetof(ngx_http_iothub_ctx_t, delivery.hub_request_id),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_result"), NULL, ngx_http_iothub_variable_result,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_detail"), NULL, ngx_http_iothub_variable_string,
+      offsetof(ngx_http_iothub_ctx_t, detail), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_identity"), NULL, ngx_http_iothub_variable_string,
+      offsetof(ngx_http_iothub_ctx_t, delivery.identity),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_hub_status"), NULL,
+      ngx_http_iothub_variable_statuses, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_tries"), NULL, ngx_http_iothub_variable_tries,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("iothub_delivery_time"), NULL,
+      ngx_http_iothub_variable_time, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_iothub_variables_add(ngx_conf_t *cf)
+{
+    ngx_int_t                    *index;
+    ngx_uint_t                    i, n;
+    ngx_http_variable_t          *v;
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
+
+    n = sizeof(ngx_http_iothub_variables) / sizeof(ngx_http_variable_t);
+
+    index = ngx_palloc(cf->pool, n * sizeof(ngx_int_t));
+    if (index == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; ngx_http_iothub_variables[i].name.len; i++) {
+
+        v = ngx_http_add_variable(cf, &ngx_http_iothub_variables[i].name,
+                                  ngx_http_iothub_variables[i].flags);
+        if (v == NULL) {
+            return NGX_ERROR;
+        }
+
+        v->get_handler = ngx_http_iothub_variables[i].get_handler;
+        v->data = ngx_http_iothub_variables[i].data;
+
+        index[i] = ngx_http_get_variable_index(cf,
+                                         &ngx_http_iothub_variables[i].name);
+        if (index[i] == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    index[i] = NGX_ERROR;
+    imcf->variables = index;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_iothub_variables_reset(ngx_http_request_t *r)
+{
+    ngx_int_t                    *index;
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_get_module_main_conf(r, ngx_http_iothub_module);
+
+    for (index = imcf->variables; *index != NGX_ERROR; index++) {
+        r->variables[*index].valid = 0;
+        r->variables[*index].not_found = 0;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_field(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t              *value;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL || !ctx->parsed) {
+        return ngx_http_iothub_variable_early(r, v, data);
+    }
+
+    switch (data) {
+
+    case NGX_HTTP_IOTHUB_DEVICE_ID:
+        value = &ctx->event.device_id;
+        break;
+
+    case NGX_HTTP_IOTHUB_EVENT:
+        value = &ctx->event.name;
+        break;
+
+    case NGX_HTTP_IOTHUB_PUBLISHED_AT:
+        value = &ctx->event.published_at;
+        break;
+
+    default: /* NGX_HTTP_IOTHUB_MESSAGE_ID */
+        value = &ctx->event.message_id;
+        break;
+    }
+
+    return ngx_http_iothub_variable_set(v, value);
+}
+
+
+/* before the body was read, the query alone is known */
+
+static ngx_int_t
+ngx_http_iothub_variable_early(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_uint_t field)
+{
+    ngx_int_t                    rc;
+    ngx_str_t                    body;
+    ngx_http_iothub_value_t      value;
+    ngx_http_iothub_locator_t    locator;
+    ngx_http_iothub_webhook_t    wh;
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    v->not_found = 1;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_iothub_module);
+
+    if (r->args.len == 0 || conf->source == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_str_null(&body);
+
+    if (ngx_http_iothub_webhook_parse(r->pool, &wh, NGX_HTTP_IOTHUB_NO_BODY,
+                                      &body, &r->args)
+        != NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    locator = conf->source->fields[field];
+
+    rc = ngx_http_iothub_webhook_find(&wh, &locator, &value);
+
+    if (rc != NGX_OK) {
+        return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
+    }
+
+    return ngx_http_iothub_variable_set(v, &value.text);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_data(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL || !ctx->event.has_data) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_webhook_text(r->pool, &ctx->event.data) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_iothub_variable_set(v, &ctx->event.data.text);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_text(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_iothub_variable_set(v,
+                                        (ngx_str_t *) ((u_char *) ctx + data));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_result(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t               word;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL || ctx->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+
+        /* a delivery that was cut off has a result all the same */
+
+        if (ctx == NULL
+            || ctx->delivery.result == NGX_HTTP_IOTHUB_NO_RESULT)
+        {
+            v->not_found = 1;
+            return NGX_OK;
+        }
+
+        word = ngx_http_iothub_results[ctx->delivery.result].word;
+
+    } else {
+        word = ngx_http_iothub_results[ctx->result].word;
+    }
+
+    return ngx_http_iothub_variable_set(v, &word);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_string(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    char                  **s;
+    ngx_str_t               value;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    s = (char **) ((u_char *) ctx + data);
+
+    if (*s == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    value.data = (u_char *) *s;
+    value.len = ngx_strlen(*s);
+
+    return ngx_http_iothub_variable_set(v, &value);
+}
+
+
+/* as in $upstream_status, but "-" for a call without an answer */
+
+static ngx_int_t
+ngx_http_iothub_variable_statuses(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                      *p;
+    ngx_str_t                    value;
+    ngx_uint_t                   i, n;
+    ngx_http_iothub_ctx_t       *ctx;
+    ngx_http_iothub_delivery_t  *d;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL || ctx->delivery.calls == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    d = &ctx->delivery;
+    n = ngx_min(d->calls, NGX_HTTP_IOTHUB_DELIVERY_STATUSES);
+
+    p = ngx_pnalloc(r->pool, n * (NGX_INT_T_LEN + 2));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.data = p;
+
+    for (i = 0; i < n; i++) {
+
+        if (i) {
+            *p++ = ',';
+            *p++ = ' ';
+        }
+
+        if (d->statuses[i]) {
+            p = ngx_sprintf(p, "%ui", (ngx_uint_t) d->statuses[i]);
+        } else {
+            *p++ = '-';
+        }
+    }
+
+    value.len = p - value.data;
+
+    return ngx_http_iothub_variable_set(v, &value);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_tries(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t               value;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.len = ngx_sprintf(value.data, "%ui", ctx->delivery.tries)
+                - value.data;
+
+    return ngx_http_iothub_variable_set(v, &value);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_time(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_msec_t              ms;
+    ngx_str_t               value;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_variable_ctx(r);
+
+    if (ctx == NULL || ctx->delivery.ended == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    ms = ctx->delivery.ended - ctx->delivery.started;
+
+    value.data = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.len = ngx_sprintf(value.data, "%T.%03M", (time_t) ms / 1000,
+                            ms % 1000)
+                - value.data;
+
+    return ngx_http_iothub_variable_set(v, &value);
+}
+
+
+/* an exchange's variables are those of the webhook that caused it */
+
+static ngx_http_iothub_ctx_t *
+ngx_http_iothub_variable_ctx(ngx_http_request_t *r)
+{
+    ngx_http_iothub_ctx_t  *ctx;
+
+    for ( /* void */ ; r; r = r->parent) {
+        ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
+
+        if (ctx) {
+            return ctx;
+        }
+
+        if (r == r->main) {
+            break;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_set(ngx_http_variable_value_t *v, ngx_str_t *value)
+{
+    if (value->data == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->data = value->data;
+    v->len = value->len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}

@@ -1,0 +1,30 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+/*
+ * variables: what nginx.conf and the log see of a webhook, its event and the
+ * outcome.
+ */
+
+#ifndef _NGX_HTTP_IOTHUB_VARIABLES_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_VARIABLES_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+/* Adds the variables, in preconfiguration. */
+
+ngx_int_t ngx_http_iothub_variables_add(ngx_conf_t *cf);
+
+/*
+ * Makes nginx evaluate the module's variables again, which it remembers in
+ * a request: called when the webhook was parsed and when it was changed.
+ */
+
+void ngx_http_iothub_variables_reset(ngx_http_request_t *r);
+
+
+#endif /* _NGX_HTTP_IOTHUB_VARIABLES_H_INCLUDED_ */

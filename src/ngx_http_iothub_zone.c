@@ -1,0 +1,361 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_zone.h"
+#include "ngx_http_iothub_module.h"
+
+#include "ngx_http_iothub_sas.h"
+
+
+/* what the slab allocator keeps for itself, with room for small things */
+
+#define NGX_HTTP_IOTHUB_ZONE_OVERHEAD  (8 * ngx_pagesize)
+
+
+static ngx_int_t ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone,
+    void *data);
+static ngx_int_t ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
+    ngx_http_iothub_hub_t *hub);
+static void ngx_http_iothub_zone_restore(ngx_shm_zone_t *shm_zone,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone,
+    ngx_file_t *file, ngx_http_iothub_hub_t *hub);
+static void ngx_http_iothub_zone_save_hub(ngx_cycle_t *cycle,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_zone_write(void *data, const u_char *p,
+    size_t len);
+
+
+size_t
+ngx_http_iothub_zone_min_size(void)
+{
+    return NGX_HTTP_IOTHUB_ZONE_OVERHEAD
+           + ngx_align(ngx_http_iothub_identity_min_size(), ngx_pagesize);
+}
+
+
+ngx_int_t
+ngx_http_iothub_zone_add(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    u_char     *p;
+    ngx_str_t   name;
+
+    name.len = sizeof("iothub   ") - 1 + hub->name.len
+               + hub->registry.host.len + hub->messages.host.len;
+
+    name.data = ngx_pnalloc(cf->pool, name.len);
+    if (name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(name.data, "iothub %V %V %V", &hub->name,
+                    &hub->registry.host, &hub->messages.host);
+    name.len = p - name.data;
+
+    hub->shm_zone = ngx_shared_memory_add(cf, &name, hub->zone_size,
+                                          &ngx_http_iothub_module);
+    if (hub->shm_zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    hub->shm_zone->init = ngx_http_iothub_zone_init;
+    hub->shm_zone->data = hub;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_iothub_hub_t  *old = data;
+
+    ngx_slab_pool_t        *shpool;
+    ngx_http_iothub_hub_t  *hub;
+
+    hub = shm_zone->data;
+
+    if (old) {
+        hub->shm = old->shm;
+
+        if (ngx_http_iothub_identity_check(hub->shm->identity,
+                                           hub->shm->identity_size)
+            == NGX_OK)
+        {
+            return NGX_OK;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "identity cache of hub \"%V\" is damaged or of "
+                      "another version of the module: restart nginx",
+                      &hub->name);
+        return NGX_ERROR;
+    }
+
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (shm_zone->shm.exists) {
+        hub->shm = shpool->data;
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_zone_format(shm_zone, hub) != NGX_OK) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "zone of hub \"%V\" is too small or no random bytes "
+                      "could be had", &hub->name);
+        return NGX_ERROR;
+    }
+
+    if (hub->state_file.len) {
+        ngx_http_iothub_zone_restore(shm_zone, hub);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
+    ngx_http_iothub_hub_t *hub)
+{
+    u_char            key[16];
+    size_t            len;
+    ngx_slab_pool_t  *shpool;
+
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    hub->shm = ngx_slab_calloc(shpool, sizeof(ngx_http_iothub_shm_t));
+    if (hub->shm == NULL) {
+        return NGX_ERROR;
+    }
+
+    shpool->data = hub->shm;
+
+    len = sizeof(" in iothub zone \"\"") + shm_zone->shm.name.len;
+
+    shpool->log_ctx = ngx_slab_alloc(shpool, len);
+    if (shpool->log_ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(shpool->log_ctx, " in iothub zone \"%V\"%Z",
+                &shm_zone->shm.name);
+
+    /* all pages that are left, as one block */
+
+    hub->shm->identity_size = shpool->pfree * ngx_pagesize;
+
+    hub->shm->identity = ngx_slab_calloc(shpool, hub->shm->identity_size);
+    if (hub->shm->identity == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_iothub_sas_random(key, sizeof(key)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_iothub_identity_init(hub->shm->identity,
+                                         hub->shm->identity_size, key);
+}
+
+
+static void
+ngx_http_iothub_zone_restore(ngx_shm_zone_t *shm_zone,
+    ngx_http_iothub_hub_t *hub)
+{
+    ngx_int_t   rc;
+    ngx_err_t   err;
+    ngx_file_t  file;
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+    file.name = hub->state_file;
+    file.log = shm_zone->shm.log;
+
+    file.fd = ngx_open_file(file.name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN,
+                            0);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        err = ngx_errno;
+
+        if (err != NGX_ENOENT) {
+            ngx_log_error(NGX_LOG_WARN, file.log, err,
+                          ngx_open_file_n " \"%V\" failed, identity cache "
+                          "of hub \"%V\" starts empty", &file.name,
+                          &hub->name);
+        }
+
+        return;
+    }
+
+    rc = ngx_http_iothub_zone_read_state(shm_zone, &file, hub);
+
+    if (rc == NGX_DECLINED) {
+        ngx_log_error(NGX_LOG_WARN, file.log, 0,
+                      "state file \"%V\" is of another host or zone size, "
+                      "identity cache of hub \"%V\" starts empty",
+                      &file.name, &hub->name);
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_log_error(NGX_LOG_WARN, file.log, 0,
+                      "state file \"%V\" is damaged, identity cache of hub "
+                      "\"%V\" starts empty", &file.name, &hub->name);
+    }
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_ALERT, file.log, ngx_errno,
+                      ngx_close_file_n " \"%V\" failed", &file.name);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone, ngx_file_t *file,
+    ngx_http_iothub_hub_t *hub)
+{
+    u_char     *buf;
+    off_t       size;
+    ssize_t     n;
+    ngx_int_t   rc;
+
+    if (ngx_fd_info(file->fd, &file->info) == NGX_FILE_ERROR) {
+        return NGX_ERROR;
+    }
+
+    size = ngx_file_size(&file->info);
+
+    if (size <= 0 || (uint64_t) size > 2 * (uint64_t) hub->zone_size) {
+        return NGX_ERROR;
+    }
+
+    buf = ngx_alloc(size, file->log);
+    if (buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    n = ngx_read_file(file, buf, size, 0);
+
+    rc = NGX_ERROR;
+
+    if (n == (ssize_t) size) {
+        rc = ngx_http_iothub_identity_import(hub->shm->identity, buf, size,
+                                             &shm_zone->shm.name, ngx_time());
+    }
+
+    ngx_free(buf);
+
+    return rc;
+}
+
+
+void
+ngx_http_iothub_zone_save(ngx_cycle_t *cycle, ngx_array_t *hubs)
+{
+    ngx_uint_t               i;
+    ngx_http_iothub_hub_t  **hub;
+
+    hub = hubs->elts;
+
+    for (i = 0; i < hubs->nelts; i++) {
+        if (hub[i]->state_file.len && hub[i]->shm) {
+            ngx_http_iothub_zone_save_hub(cycle, hub[i]);
+        }
+    }
+}
+
+
+static void
+ngx_http_iothub_zone_save_hub(ngx_cycle_t *cycle, ngx_http_iothub_hub_t *hub)
+{
+    u_char      *name;
+    ngx_int_t    rc;
+    ngx_file_t   file;
+
+    name = ngx_pnalloc(cycle->pool, hub->state_file.len + sizeof(".tmp"));
+    if (name == NULL) {
+        return;
+    }
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+    file.name.data = name;
+    file.name.len = ngx_sprintf(name, "%V.tmp%Z", &hub->state_file)
+                    - name - 1;
+    file.log = cycle->log;
+
+    /* it holds the hash key: nobody else may read it */
+
+    (void) ngx_delete_file(name);
+
+    file.fd = ngx_open_file(name, NGX_FILE_WRONLY,
+                            NGX_FILE_CREATE_OR_OPEN|NGX_FILE_TRUNCATE, 0600);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
+                      ngx_open_file_n " \"%s\" failed, identity cache of "
+                      "hub \"%V\" is not saved", name, &hub->name);
+        return;
+    }
+
+    rc = ngx_http_iothub_identity_export(hub->shm->identity,
+                                         &hub->shm_zone->shm.name, ngx_time(),
+                                         ngx_http_iothub_zone_write, &file);
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        rc = NGX_ERROR;
+    }
+
+    if (rc == NGX_OK
+        && ngx_rename_file(name, hub->state_file.data) != NGX_FILE_ERROR)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
+                  "state file \"%V\" of hub \"%V\" could not be written",
+                  &hub->state_file, &hub->name);
+
+    (void) ngx_delete_file(name);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_zone_write(void *data, const u_char *p, size_t len)
+{
+    ngx_file_t  *file = data;
+
+    ssize_t  n;
+
+    n = ngx_write_file(file, (u_char *) p, len, file->offset);
+
+    return n == (ssize_t) len ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_uint_t
+ngx_http_iothub_zone_key(ngx_http_iothub_hub_t *hub)
+{
+    uint64_t  fingerprint;
+
+    if (hub->nkeys == 1) {
+        return 0;
+    }
+
+    fingerprint = __atomic_load_n(&hub->shm->key, __ATOMIC_RELAXED);
+
+    return fingerprint == hub->fingerprints[1];
+}
+
+
+void
+ngx_http_iothub_zone_key_works(ngx_http_iothub_hub_t *hub, ngx_uint_t key)
+{
+    uint64_t  fingerprint;
+
+    fingerprint = hub->fingerprints[key];
+
+    if (hub->nkeys > 1
+        && __atomic_load_n(&hub->shm->key, __ATOMIC_RELAXED) != fingerprint)
+    {
+        __atomic_store_n(&hub->shm->key, fingerprint, __ATOMIC_RELAXED);
+    }
+}

@@ -1,0 +1,62 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+/*
+ * zone: a hub's shared memory: identity cache, gates and rate, and the key
+ * that works.  It is kept over a reload, and over a restart in a state file
+ * if there is one.
+ */
+
+#ifndef _NGX_HTTP_IOTHUB_ZONE_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_ZONE_H_INCLUDED_
+
+
+#include "ngx_http_iothub_hub.h"
+#include "ngx_http_iothub_gate.h"
+#include "ngx_http_iothub_identity.h"
+
+
+struct ngx_http_iothub_shm_s {
+    size_t                           identity_size;
+    ngx_http_iothub_identity_shm_t  *identity;
+
+    /*
+     * The fingerprint of the key that the hub accepted while it refused
+     * another, 0 for none: then the primary is tried first.
+     */
+    uint64_t                         key;
+
+    ngx_http_iothub_gate_rate_t      rate;       /* of creations */
+};
+
+
+/* The smallest zone, in bytes. */
+
+size_t ngx_http_iothub_zone_min_size(void);
+
+/*
+ * Adds the zone of a hub whose endpoints are known.  It is named after the
+ * hub and its hosts: with another host, another zone, which starts empty.
+ */
+
+ngx_int_t ngx_http_iothub_zone_add(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+
+/* Saves the state files, when the master (or the single process) exits. */
+
+void ngx_http_iothub_zone_save(ngx_cycle_t *cycle, ngx_array_t *hubs);
+
+/*
+ * Which key to sign with first, 0 or 1: the one that worked, else the
+ * primary.
+ */
+
+ngx_uint_t ngx_http_iothub_zone_key(ngx_http_iothub_hub_t *hub);
+
+/* Remembers, for all workers, that a key works. */
+
+void ngx_http_iothub_zone_key_works(ngx_http_iothub_hub_t *hub,
+    ngx_uint_t key);
+
+
+#endif /* _NGX_HTTP_IOTHUB_ZONE_H_INCLUDED_ */
