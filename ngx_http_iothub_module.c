@@ -20,6 +20,7 @@ static ngx_int_t ngx_http_iothub_init_passes(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf);
 static void ngx_http_iothub_warn_open(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
+static ngx_int_t ngx_http_iothub_init_process(ngx_cycle_t *cycle);
 static void ngx_http_iothub_exit_master(ngx_cycle_t *cycle);
 
 static char *ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -240,7 +241,7 @@ ngx_module_t  ngx_http_iothub_module = {
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
     NULL,                                  /* init module */
-    NULL,                                  /* init process */
+    ngx_http_iothub_init_process,          /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
     NULL,                                  /* exit process */
@@ -481,6 +482,21 @@ ngx_http_iothub_warn_open(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
                       "if senders are checked otherwise, in %s:%ui",
                       pass->file, pass->line);
     }
+}
+
+
+static ngx_int_t
+ngx_http_iothub_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_iothub_module);
+
+    if (imcf) {
+        ngx_http_iothub_zone_init_worker(cycle, &imcf->hubs);
+    }
+
+    return NGX_OK;
 }
 
 

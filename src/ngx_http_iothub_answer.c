@@ -5,6 +5,8 @@
 #include "ngx_http_iothub_webhook.h"
 
 
+#define NGX_HTTP_IOTHUB_UNPROCESSABLE    422
+
 /* seconds */
 
 #define NGX_HTTP_IOTHUB_RETRY_AFTER      10
@@ -76,6 +78,14 @@ ngx_http_iothub_answer(ngx_http_request_t *r,
         {
             return NGX_ERROR;
         }
+    }
+
+    if (status == NGX_HTTP_IOTHUB_UNPROCESSABLE) {
+
+        /* nginx has no reason phrase for it */
+
+        ngx_str_set(&r->headers_out.status_line,
+                    "422 Unprocessable Content");
     }
 
     rc = ngx_http_send_response(r, status, &type, &cv);

@@ -103,6 +103,8 @@ typedef struct {
     /* deliveries of this worker that wait for another's creation */
 
     ngx_queue_t                     waiting;
+
+    ngx_event_t                     sweep;     /* tidies the cache */
 } ngx_http_iothub_hub_t;
 
 

@@ -11,6 +11,11 @@
 
 #define NGX_HTTP_IOTHUB_ZONE_OVERHEAD  (8 * ngx_pagesize)
 
+/* milliseconds, and buckets: the largest cache is gone round in days */
+
+#define NGX_HTTP_IOTHUB_ZONE_SWEEP     60000
+#define NGX_HTTP_IOTHUB_ZONE_BUCKETS   4096
+
 
 static ngx_int_t ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
@@ -20,6 +25,7 @@ static void ngx_http_iothub_zone_restore(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone,
     ngx_file_t *file, ngx_http_iothub_hub_t *hub);
+static void ngx_http_iothub_zone_sweep(ngx_event_t *ev);
 static void ngx_http_iothub_zone_save_hub(ngx_cycle_t *cycle,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_zone_write(void *data, const u_char *p,
@@ -82,6 +88,10 @@ ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
                                            hub->shm->identity_size)
             == NGX_OK)
         {
+            if (hub->rate != old->rate || hub->burst != old->burst) {
+                __atomic_store_n(&hub->shm->rate.word, 0, __ATOMIC_RELAXED);
+            }
+
             return NGX_OK;
         }
 
@@ -245,6 +255,45 @@ ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone, ngx_file_t *file,
     ngx_free(buf);
 
     return rc;
+}
+
+
+void
+ngx_http_iothub_zone_init_worker(ngx_cycle_t *cycle, ngx_array_t *hubs)
+{
+    ngx_uint_t               i;
+    ngx_http_iothub_hub_t  **hub;
+
+    if (ngx_process == NGX_PROCESS_HELPER
+        || (ngx_process == NGX_PROCESS_WORKER && ngx_worker != 0))
+    {
+        return;
+    }
+
+    hub = hubs->elts;
+
+    for (i = 0; i < hubs->nelts; i++) {
+        hub[i]->sweep.handler = ngx_http_iothub_zone_sweep;
+        hub[i]->sweep.data = hub[i];
+        hub[i]->sweep.log = cycle->log;
+        hub[i]->sweep.cancelable = 1;
+
+        ngx_add_timer(&hub[i]->sweep, NGX_HTTP_IOTHUB_ZONE_SWEEP);
+    }
+}
+
+
+static void
+ngx_http_iothub_zone_sweep(ngx_event_t *ev)
+{
+    ngx_http_iothub_hub_t  *hub;
+
+    hub = ev->data;
+
+    ngx_http_iothub_identity_sweep(hub->shm->identity,
+                                   NGX_HTTP_IOTHUB_ZONE_BUCKETS, ngx_time());
+
+    ngx_add_timer(ev, NGX_HTTP_IOTHUB_ZONE_SWEEP);
 }
 
 

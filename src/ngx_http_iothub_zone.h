@@ -42,6 +42,10 @@ size_t ngx_http_iothub_zone_min_size(void);
 ngx_int_t ngx_http_iothub_zone_add(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 
+/* Starts tidying the caches, once a minute, in one of the workers. */
+
+void ngx_http_iothub_zone_init_worker(ngx_cycle_t *cycle, ngx_array_t *hubs);
+
 /* Saves the state files, when the master (or the single process) exits. */
 
 void ngx_http_iothub_zone_save(ngx_cycle_t *cycle, ngx_array_t *hubs);

@@ -217,8 +217,12 @@ test_gate(void)
     is(ngx_http_iothub_gate_reason(&gate), 0, "no reason any more");
     is(ngx_http_iothub_gate_open(&gate, p1), NGX_DECLINED, "once");
 
-    /* the same at the same time */
+    /* the same again at the same time */
 
+    gate.word = 0;
+    ngx_http_iothub_gate_close(&gate, NOW, NOW + 2000, 8);
+    (void) check(&gate, NOW + 2000, &until, &p1);
+    (void) ngx_http_iothub_gate_open(&gate, p1);
     ngx_http_iothub_gate_close(&gate, NOW, NOW + 2000, 8);
     is(check(&gate, NOW + 2000, &until, &p2), PROBE, "closed and probed again");
     is(ngx_http_iothub_gate_open(&gate, p1), NGX_DECLINED,
