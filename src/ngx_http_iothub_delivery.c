@@ -447,7 +447,7 @@ ngx_http_iothub_delivery_create(ngx_http_iothub_delivery_t *d)
 
     return ngx_http_iothub_delivery_call(d,
                ngx_http_iothub_registry_create(d->request->pool,
-                                               &d->exchange));
+                                               &d->exchange, !d->missing));
 }
 
 

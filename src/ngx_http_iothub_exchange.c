@@ -88,7 +88,7 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     /* it was posted only: all of it may still be changed */
 
     sr->srv_conf = ex->hub->ctx->srv_conf;
-    sr->loc_conf = ex->hub->loc_conf[ex->endpoint];
+    sr->loc_conf = ex->hub->loc_conf[ex->proxy];
     sr->method = ex->method;
     sr->method_name = ex->method_name;
     sr->http_version = NGX_HTTP_VERSION_11;

@@ -40,6 +40,7 @@ struct ngx_http_iothub_exchange_s {
 
     ngx_http_iothub_hub_t          *hub;
     ngx_http_iothub_endpoint_e      endpoint;
+    ngx_http_iothub_proxy_e         proxy;
     ngx_uint_t                      key;       /* 0 or 1 */
     ngx_str_t                       device_id;
     ngx_uint_t                      method;    /* NGX_HTTP_... */

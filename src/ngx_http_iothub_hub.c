@@ -36,7 +36,7 @@ static char *ngx_http_iothub_hub_hostname(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_device_hostname(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
-static char *ngx_http_iothub_hub_endpoint(ngx_conf_t *cf, ngx_str_t *value,
+static char *ngx_http_iothub_hub_set_host(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_iothub_endpoint_t *endpoint);
 static char *ngx_http_iothub_hub_address(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
@@ -395,7 +395,7 @@ ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         return NGX_ERROR;
     }
 
-    rv = ngx_http_iothub_hub_endpoint(cf, &connection.hostname,
+    rv = ngx_http_iothub_hub_set_host(cf, &connection.hostname,
                                       &hub->registry);
     if (rv != NGX_CONF_OK) {
         ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
@@ -515,8 +515,7 @@ ngx_http_iothub_hub_token(ngx_http_iothub_hub_t *hub,
     ngx_http_iothub_endpoint_t     *endpoint;
     ngx_http_iothub_token_cache_t  *cache;
 
-    endpoint = (which == NGX_HTTP_IOTHUB_REGISTRY) ? &hub->registry
-                                                   : &hub->messages;
+    endpoint = ngx_http_iothub_hub_endpoint(hub, which);
 
     if (which == NGX_HTTP_IOTHUB_MESSAGES && hub->token_scope_device) {
         return ngx_http_iothub_hub_device_token(hub, endpoint, key,
@@ -605,7 +604,7 @@ ngx_http_iothub_hub_hostname(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
     ngx_str_t  *value = cf->args->elts;
 
-    return ngx_http_iothub_hub_endpoint(cf, &value[1], &hub->registry);
+    return ngx_http_iothub_hub_set_host(cf, &value[1], &hub->registry);
 }
 
 
@@ -615,12 +614,12 @@ ngx_http_iothub_hub_device_hostname(ngx_conf_t *cf,
 {
     ngx_str_t  *value = cf->args->elts;
 
-    return ngx_http_iothub_hub_endpoint(cf, &value[1], &hub->messages);
+    return ngx_http_iothub_hub_set_host(cf, &value[1], &hub->messages);
 }
 
 
 static char *
-ngx_http_iothub_hub_endpoint(ngx_conf_t *cf, ngx_str_t *value,
+ngx_http_iothub_hub_set_host(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_iothub_endpoint_t *endpoint)
 {
     u_char      ch;

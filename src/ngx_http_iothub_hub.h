@@ -26,6 +26,20 @@ typedef enum {
 } ngx_http_iothub_endpoint_e;
 
 
+/*
+ * The proxy configurations: they differ in how long an answer is waited for.
+ * The registry may think for 40 s, but in "register first" it must not keep
+ * a message of an existing device from being sent.
+ */
+
+typedef enum {
+    NGX_HTTP_IOTHUB_PROXY_MESSAGES = 0,
+    NGX_HTTP_IOTHUB_PROXY_REGISTRY,
+    NGX_HTTP_IOTHUB_PROXY_FIRST,
+    NGX_HTTP_IOTHUB_PROXIES
+} ngx_http_iothub_proxy_e;
+
+
 typedef enum {
     NGX_HTTP_IOTHUB_REGISTER_MISSING = 0,
     NGX_HTTP_IOTHUB_REGISTER_FIRST,
@@ -92,9 +106,9 @@ typedef struct {
     /* the generated server, see the server room */
 
     ngx_http_conf_ctx_t            *ctx;
-    void                           *proxy_defaults[NGX_HTTP_IOTHUB_ENDPOINTS];
-    void                           *proxy[NGX_HTTP_IOTHUB_ENDPOINTS];
-    void                          **loc_conf[NGX_HTTP_IOTHUB_ENDPOINTS];
+    void                           *proxy_defaults[NGX_HTTP_IOTHUB_PROXIES];
+    void                           *proxy[NGX_HTTP_IOTHUB_PROXIES];
+    void                          **loc_conf[NGX_HTTP_IOTHUB_PROXIES];
     ngx_http_handler_pt             proxy_handler;
     ngx_array_t                     keepalive;
 
@@ -106,6 +120,11 @@ typedef struct {
 
     ngx_event_t                     sweep;     /* tidies the cache */
 } ngx_http_iothub_hub_t;
+
+
+#define ngx_http_iothub_hub_endpoint(hub, which)                             \
+    ((which) == NGX_HTTP_IOTHUB_REGISTRY ? &(hub)->registry                  \
+                                         : &(hub)->messages)
 
 
 /*

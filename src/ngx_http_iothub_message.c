@@ -19,6 +19,7 @@ ngx_http_iothub_message_send(ngx_pool_t *pool,
     ngx_http_iothub_exchange_t *ex, ngx_http_iothub_message_t *message)
 {
     ex->endpoint = NGX_HTTP_IOTHUB_MESSAGES;
+    ex->proxy = NGX_HTTP_IOTHUB_PROXY_MESSAGES;
     ex->method = NGX_HTTP_POST;
     ex->method_name = ngx_http_iothub_message_post;
     ex->headers = message->headers;

@@ -24,12 +24,14 @@ static ngx_http_iothub_header_t  ngx_http_iothub_registry_headers[] = {
 
 ngx_int_t
 ngx_http_iothub_registry_create(ngx_pool_t *pool,
-    ngx_http_iothub_exchange_t *ex)
+    ngx_http_iothub_exchange_t *ex, ngx_uint_t first)
 {
     u_char     *p;
     ngx_str_t   text;
 
     ex->endpoint = NGX_HTTP_IOTHUB_REGISTRY;
+    ex->proxy = first ? NGX_HTTP_IOTHUB_PROXY_FIRST
+                      : NGX_HTTP_IOTHUB_PROXY_REGISTRY;
     ex->method = NGX_HTTP_PUT;
     ex->method_name = ngx_http_iothub_registry_put;
     ex->headers = ngx_http_iothub_registry_headers;
@@ -66,6 +68,7 @@ ngx_http_iothub_registry_ask(ngx_pool_t *pool,
     ngx_http_iothub_exchange_t *ex)
 {
     ex->endpoint = NGX_HTTP_IOTHUB_REGISTRY;
+    ex->proxy = NGX_HTTP_IOTHUB_PROXY_REGISTRY;
     ex->method = NGX_HTTP_GET;
     ex->method_name = ngx_http_iothub_registry_get;
     ex->headers = NULL;

@@ -19,13 +19,14 @@
  * (no memory).
  *
  * create: a PUT without If-Match, which creates and never changes: the hub
- * answers 409 if the identity exists.
+ * answers 409 if the identity exists.  With first, an answer is not waited
+ * for as long, because the message can be sent without it.
  *
  * ask: a GET.
  */
 
 ngx_int_t ngx_http_iothub_registry_create(ngx_pool_t *pool,
-    ngx_http_iothub_exchange_t *ex);
+    ngx_http_iothub_exchange_t *ex, ngx_uint_t first);
 ngx_int_t ngx_http_iothub_registry_ask(ngx_pool_t *pool,
     ngx_http_iothub_exchange_t *ex);
 

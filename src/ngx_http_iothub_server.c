@@ -98,9 +98,15 @@ static const char *const ngx_http_iothub_server_defaults[][8] = {
 };
 
 
-static const char *const ngx_http_iothub_server_read[][8] = {
-    { "proxy_read_timeout", "60s", NULL },
-    { "proxy_read_timeout", "5s", NULL }
+/* indexed by ngx_http_iothub_proxy_e */
+
+static const struct {
+    ngx_http_iothub_endpoint_e   endpoint;
+    const char                  *read_timeout[3];
+} ngx_http_iothub_server_proxies[] = {
+    { NGX_HTTP_IOTHUB_MESSAGES, { "proxy_read_timeout", "5s", NULL } },
+    { NGX_HTTP_IOTHUB_REGISTRY, { "proxy_read_timeout", "60s", NULL } },
+    { NGX_HTTP_IOTHUB_REGISTRY, { "proxy_read_timeout", "5s", NULL } }
 };
 
 
@@ -192,7 +198,7 @@ ngx_http_iothub_server_create(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     module = ngx_http_proxy_module.ctx;
 
-    for (i = 0; i < NGX_HTTP_IOTHUB_ENDPOINTS; i++) {
+    for (i = 0; i < NGX_HTTP_IOTHUB_PROXIES; i++) {
         hub->proxy_defaults[i] = module->create_loc_conf(cf);
         hub->proxy[i] = module->create_loc_conf(cf);
 
@@ -381,10 +387,12 @@ ngx_http_iothub_server_proxy(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         saved[i] = value[i];
     }
 
-    for (i = messages_only ? NGX_HTTP_IOTHUB_MESSAGES : 0;
-         i < NGX_HTTP_IOTHUB_ENDPOINTS;
-         i++)
-    {
+    for (i = 0; i < NGX_HTTP_IOTHUB_PROXIES; i++) {
+
+        if (messages_only && i != NGX_HTTP_IOTHUB_PROXY_MESSAGES) {
+            continue;
+        }
+
         ngx_memcpy(value, saved, n * sizeof(ngx_str_t));
 
         rc = ngx_http_iothub_server_set(cf, hub, &ngx_http_proxy_module,
@@ -470,9 +478,7 @@ ngx_http_iothub_server_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
                            - names[i].data - 1;
 
             uscf = ngx_http_iothub_server_upstream(cf, hub,
-                       i == NGX_HTTP_IOTHUB_REGISTRY ? &hub->registry
-                                                     : &hub->messages,
-                       &names[i]);
+                       ngx_http_iothub_hub_endpoint(hub, i), &names[i]);
             if (uscf == NULL) {
                 return NGX_ERROR;
             }
@@ -488,8 +494,9 @@ ngx_http_iothub_server_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     rc = NGX_OK;
 
-    for (i = 0; i < NGX_HTTP_IOTHUB_ENDPOINTS && rc == NGX_OK; i++) {
-        rc = ngx_http_iothub_server_endpoint(cf, hub, i, &names[i]);
+    for (i = 0; i < NGX_HTTP_IOTHUB_PROXIES && rc == NGX_OK; i++) {
+        rc = ngx_http_iothub_server_endpoint(cf, hub, i,
+                         &names[ngx_http_iothub_server_proxies[i].endpoint]);
     }
 
     *cf = saved;
@@ -509,15 +516,15 @@ ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     ngx_http_core_loc_conf_t   *clcf;
     ngx_http_iothub_endpoint_t *endpoint;
 
-    endpoint = (which == NGX_HTTP_IOTHUB_REGISTRY) ? &hub->registry
-                                                   : &hub->messages;
+    endpoint = ngx_http_iothub_hub_endpoint(hub,
+                              ngx_http_iothub_server_proxies[which].endpoint);
 
     if (ngx_http_iothub_server_set_all(cf, hub->proxy_defaults[which],
                                        ngx_http_iothub_server_defaults)
         != NGX_OK
         || ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
                                     hub->proxy_defaults[which],
-                                    ngx_http_iothub_server_read[which])
+                         ngx_http_iothub_server_proxies[which].read_timeout)
            != NGX_OK
         || ngx_http_iothub_server_set_all(cf, hub->proxy[which],
                                           ngx_http_iothub_server_fixed)
@@ -597,8 +604,8 @@ ngx_http_iothub_server_tls(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     const char                  *words[3];
     ngx_http_iothub_endpoint_t  *endpoint;
 
-    endpoint = (which == NGX_HTTP_IOTHUB_REGISTRY) ? &hub->registry
-                                                   : &hub->messages;
+    endpoint = ngx_http_iothub_hub_endpoint(hub,
+                              ngx_http_iothub_server_proxies[which].endpoint);
 
     name = ngx_pnalloc(cf->pool, endpoint->name.len + 1);
     if (name == NULL) {
@@ -871,7 +878,7 @@ ngx_http_iothub_server_init(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     merged = hub->ctx->loc_conf[ngx_http_proxy_module.ctx_index];
     prev = merged;
 
-    for (i = 0; i < NGX_HTTP_IOTHUB_ENDPOINTS; i++) {
+    for (i = 0; i < NGX_HTTP_IOTHUB_PROXIES; i++) {
 
         ucf = hub->proxy[i];
         ucf->temp_path = prev->temp_path;

@@ -148,11 +148,14 @@ sub signature($token, $key) {
     my $signed = "$token->{sr}\n$token->{se}";
     my $cached = "$signed\0$key";
 
-    return $SIGNATURE{$cached} //= do {
-        %SIGNATURE = () if keys %SIGNATURE >= CACHE_MAX;
-        my $base64 = hmac_sha256_base64($signed, $key);
-        $base64 . '=' x (-length($base64) % 4);
-    };
+    my $known  = $SIGNATURE{$cached};
+    return $known if defined $known;
+
+    my $base64 = hmac_sha256_base64($signed, $key);
+    $base64 .= '=' x (-length($base64) % 4);
+
+    %SIGNATURE = () if keys %SIGNATURE >= CACHE_MAX;
+    return $SIGNATURE{$cached} = $base64;
 }
 
 
