@@ -119,6 +119,10 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 
     ngx_http_set_ctx(r, ctx, ngx_http_iothub_module);
 
+    if (ctx->conf->hub) {
+        ctx->hub = ctx->conf->hub->name;
+    }
+
     rc = ngx_http_iothub_admit(r, ctx);
 
     if (rc == NGX_DONE) {
@@ -697,10 +701,7 @@ ngx_http_iothub_choose_hub(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
     hub = ctx->conf->hub;
 
-    if (hub) {
-        ctx->hub = hub->name;
-
-    } else {
+    if (hub == NULL) {
 
         if (ngx_http_complex_value(r, ctx->conf->pass, &ctx->hub) != NGX_OK) {
             return NGX_ERROR;

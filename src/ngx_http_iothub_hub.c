@@ -656,7 +656,8 @@ ngx_http_iothub_hub_set_host(ngx_conf_t *cf, ngx_str_t *value,
     port = ngx_atoi(value->data + i + 1, value->len - i - 1);
 
     if (port < 1 || port > 65535) {
-        return "has an invalid port";
+        return "has an invalid port: it needs HOST or HOST:PORT, without a "
+               "scheme or a path";
     }
 
     if (port != 443) {

@@ -19,6 +19,7 @@
 
 typedef struct {
     ngx_array_t   *args;
+    ngx_str_t      file;
     ngx_uint_t     line;
 } ngx_http_iothub_kept_t;
 
@@ -324,6 +325,7 @@ ngx_http_iothub_server_keep(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         return NGX_ERROR;
     }
 
+    kept->file = cf->conf_file->file.name;
     kept->line = cf->conf_file->line;
     kept->args = ngx_array_create(cf->pool, cf->args->nelts,
                                   sizeof(ngx_str_t));
@@ -810,7 +812,7 @@ ngx_http_iothub_server_keepalive(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
 {
     void                    *kcf;
     ngx_int_t                rc;
-    ngx_str_t               *name;
+    ngx_str_t               *name, file;
     ngx_uint_t               i, n;
     ngx_conf_t               saved;
     ngx_http_iothub_kept_t  *kept;
@@ -822,11 +824,15 @@ ngx_http_iothub_server_keepalive(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     cf->ctx = ctx;
     cf->cmd_type = NGX_HTTP_UPS_CONF;
 
+    /* errors name the line where the directive was read */
+
+    file = cf->conf_file->file.name;
     n = cf->conf_file->line;
     rc = NGX_OK;
 
     for (i = 0; i < hub->keepalive.nelts && rc == NGX_OK; i++) {
         cf->args = kept[i].args;
+        cf->conf_file->file.name = kept[i].file;
         cf->conf_file->line = kept[i].line;
 
         rc = ngx_http_iothub_conf_directive(cf,
@@ -834,6 +840,7 @@ ngx_http_iothub_server_keepalive(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
                                       kcf);
     }
 
+    cf->conf_file->file.name = file;
     cf->conf_file->line = n;
 
     for (n = 0; ngx_http_iothub_server_kept[n][0] && rc == NGX_OK; n++) {

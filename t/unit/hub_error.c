@@ -521,10 +521,21 @@ test_classify(void)
 static void
 test_unknown_device(void)
 {
-    ngx_str_t                         none, body;
+    ngx_str_t                         none, header, body;
     const ngx_http_iothub_verdict_t  *verdict;
 
     ngx_str_null(&none);
+
+    /* code and name differ, and one of them is the telling one */
+
+    header = str("ArgumentInvalid");
+    body = str(FORMAT_2("400030"));
+    ok(verdict_is(SEND, 400, &header, &body, RETRY), "the code tells");
+
+    header = str("RequestTimedOut");
+    body = str(FORMAT_2("400004"));
+    ok(verdict_is(SEND, 400, &header, &body, RETRY), "the name tells");
+
     body = str(MISSING);
 
     ok(verdict_is(SEND, 401, &none, &body, NO_DEVICE),
@@ -538,6 +549,79 @@ test_unknown_device(void)
 
     verdict = ngx_http_iothub_hub_error_classify(SEND, 404, NULL);
     is(verdict->action, NGX_HTTP_IOTHUB_ACTION_PERMANENT, "no error given");
+}
+
+
+/* of code and name, the one that is missing is filled in */
+
+static void
+test_names(void)
+{
+    ngx_str_t             none, header;
+    ngx_uint_t            i;
+    hub_error_t           by_code, by_name;
+    const answer_case_t  *a;
+
+    ngx_str_null(&none);
+
+    for (i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+        a = &answers[i];
+
+        if (a->code == NULL || strcmp(a->name, "SomethingNew") == 0
+            || strcmp(a->name, "ModuleNotFound") == 0)
+        {
+            continue;
+        }
+
+        header = str(a->code);
+        ngx_http_iothub_hub_error_parse(a->status, &header, &none, &by_code);
+
+        header = str(a->name);
+        ngx_http_iothub_hub_error_parse(a->status, &header, &none, &by_name);
+
+        is_str(&by_code.name, a->name, "the name of %s", a->code);
+        is(by_name.code, atoi(a->code), "the code of %s", a->name);
+    }
+}
+
+
+static void
+test_name_characters(void)
+{
+    int           c;
+    char          text[1];
+    ngx_str_t     none, header;
+    ngx_uint_t    wrong, want;
+    hub_error_t   err;
+
+    ngx_str_null(&none);
+    wrong = 0;
+
+    for (c = 0; c < 256; c++) {
+        text[0] = (char) c;
+        header = bytes(text, 1);
+
+        ngx_http_iothub_hub_error_parse(404, &header, &none, &err);
+
+        want = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+
+        /* a digit is no name, but may be a part of one */
+
+        if (err.name.len != want) {
+            note("byte %d", c);
+            wrong++;
+        }
+    }
+
+    is(wrong, 0, "names: each byte");
+
+    header = str("A0123456789");
+    ngx_http_iothub_hub_error_parse(404, &header, &none, &err);
+    is_str(&err.name, "A0123456789", "digits in a name");
+
+    header = str("A:");
+    ngx_http_iothub_hub_error_parse(404, &header, &none, &err);
+    is_str(&err.name, "", "no colon in a name");
 }
 
 
@@ -749,6 +833,8 @@ main(int argc, char *const *argv)
     test_parse_bounds();
     test_classify();
     test_unknown_device();
+    test_names();
+    test_name_characters();
     test_never_done();
     test_device_status();
     test_retry_after();

@@ -113,9 +113,17 @@ sub new_key() {
 }
 
 
-sub keys($self) {
+sub signing_keys($self) {
     return map { decode_base64($_) } grep { defined } @$self{qw(primary
         secondary)};
+}
+
+
+sub set_status($self, $status) {
+    $self->{status}    = lc $status;
+    $self->{etag}      = encode_base64(digits(9), '');
+    $self->{status_at} = strftime '%Y-%m-%dT%H:%M:%S.0000000Z', gmtime;
+    return;
 }
 
 

@@ -31,9 +31,17 @@ my $DECODER = JSON::PP->new->utf8->allow_nonref;
 
 sub json_string($bytes) {
     return 'null' unless defined $bytes;
-    utf8::encode($bytes) if $bytes =~ /[^\x00-\xff]/;
     $bytes =~ s/(["\\\x00-\x1f\x7f-\xff])/$ESCAPE{$1}/g;
+    $bytes =~ s/([^\x00-\xff])/escape_wide(ord $1)/ge;
     return qq("$bytes");
+}
+
+
+sub escape_wide($code) {
+    return sprintf '\\u%04x', $code if $code < 0x10000;
+    $code -= 0x10000;
+    return sprintf '\\u%04x\\u%04x', 0xd800 | $code >> 10,
+        0xdc00 | $code & 0x3ff;
 }
 
 

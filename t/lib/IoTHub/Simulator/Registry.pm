@@ -110,7 +110,7 @@ sub get($self, $request, $settles) {
 }
 
 
-sub delete($self, $request, $settles) {
+sub erase($self, $request, $settles) {
     my $device = $self->{devices}{ $request->{device} }
         or return error_answer(404001);
 

@@ -133,7 +133,7 @@ sub check_device($token, %arg) {
         or return refuse(401003, "IotHub '$arg{hosts}[0]' does not contain"
             . " the specified device '$arg{device}'.");
 
-    for my $key ($identity->keys) {
+    for my $key ($identity->signing_keys) {
         return ('device', undef) if signature($token, $key) eq $token->{sig};
     }
 
