@@ -765,26 +765,3 @@ ngx_http_iothub_event_property_value_valid(ngx_str_t *value)
 
     return 1;
 }
-
-
-size_t
-ngx_http_iothub_event_message_size(size_t body, ngx_str_t *system_values,
-    ngx_uint_t nsystem, ngx_keyval_t *properties, ngx_uint_t nproperties)
-{
-    size_t      size;
-    ngx_uint_t  i;
-
-    size = body;
-
-    for (i = 0; i < nsystem; i++) {
-        size += system_values[i].len;
-    }
-
-    for (i = 0; i < nproperties; i++) {
-        if (properties[i].value.len) {
-            size += properties[i].key.len + properties[i].value.len;
-        }
-    }
-
-    return size;
-}

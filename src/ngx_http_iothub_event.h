@@ -34,7 +34,7 @@
 /* YYYY-MM-DDTHH:MM:SS.mmmZ */
 #define NGX_HTTP_IOTHUB_EVENT_TIME_LEN     24
 
-/* bytes of a message as ngx_http_iothub_event_message_size() counts them */
+/* bytes of a message: its body, all values, and application names */
 #define NGX_HTTP_IOTHUB_EVENT_MESSAGE_MAX  262144
 
 
@@ -158,17 +158,6 @@ ngx_uint_t ngx_http_iothub_event_property_name_valid(ngx_str_t *name,
  */
 
 ngx_uint_t ngx_http_iothub_event_property_value_valid(ngx_str_t *value);
-
-/*
- * The size of a message as the hub counts it: its body, the values of the
- * system properties, and the names (without iothub-app-) and values of the
- * application properties.  A property with an empty value is not sent and
- * not counted.  Either array may be NULL if its count is 0.
- */
-
-size_t ngx_http_iothub_event_message_size(size_t body,
-    ngx_str_t *system_values, ngx_uint_t nsystem, ngx_keyval_t *properties,
-    ngx_uint_t nproperties);
 
 
 #endif /* _NGX_HTTP_IOTHUB_EVENT_H_INCLUDED_ */

@@ -126,6 +126,14 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
     rc = ngx_http_iothub_admit(r, ctx);
 
     if (rc == NGX_DONE) {
+
+        /* nginx would ask for the body only to throw it away */
+
+        if (r->headers_in.expect && !r->expect_tested) {
+            r->expect_tested = 1;
+            r->keepalive = 0;
+        }
+
         return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
                                       0);
     }
@@ -535,6 +543,12 @@ ngx_http_iothub_overrides(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
             return NGX_ERROR;
         }
 
+        /* what is made empty was not sent */
+
+        if (text[i].len == 0) {
+            ngx_str_null(&text[i]);
+        }
+
         n++;
     }
 
@@ -563,7 +577,7 @@ ngx_http_iothub_overrides(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
         ev->data.type = NGX_HTTP_IOTHUB_STRING;
         ev->data.raw = text[NGX_HTTP_IOTHUB_DATA];
         ev->data.text = text[NGX_HTTP_IOTHUB_DATA];
-        ev->has_data = 1;
+        ev->has_data = (text[NGX_HTTP_IOTHUB_DATA].len != 0);
     }
 
     ngx_http_iothub_variables_reset(r);

@@ -306,12 +306,46 @@ ok(!kill(0, $pid), 'nor of nginx');
 
 # hubs
 
-SKIP: {
-    skip 'no simulator', 1 unless -r "$FindBin::Bin/simulator";
+my $hub = $t->hub(name => 'contoso', faults => [
+    { op => 'get', device => 'gone', status => 500 }]);
+my $plain = $t->hub(name => 'plain', tls => 0, policies => ['more:a2V5']);
 
-    my $hub = $t->hub(name => 'contoso');
+is($t->expand('%%HUB%%'), $hub->port, 'the port of the first hub');
+is($t->expand('%%HUB_plain%%'), $plain->port, 'of another one');
+isnt($hub->port, $plain->port, 'two hubs');
+is($t->read_file($t->expand('%%KEY%%')), join('', map { "$_\n" } $hub->keys),
+   'the file of its keys');
+like($t->expand('%%IOTHUB%%'), qr/^iothub contoso \{ .*_certificate \S+; \}$/,
+     'a block');
+like($plain->block('zone 1m;'), qr/^iothub plain \{ .*tls off; zone 1m; \}$/,
+     'a block with more in it');
 
-    cmp_ok($hub->port, '>', 0, 'a hub');
-}
+$hub->add('one', 'two#2');
+is(scalar $hub->devices, 2, 'two devices');
+$hub->disable('two#2');
+is(join(' ', map { $_->{status} } $hub->devices), 'enabled disabled',
+   'one is disabled');
+$hub->enable('two#2');
+$hub->remove('one');
+is(join(' ', map { "$_->{deviceId} $_->{status}" } $hub->devices),
+   'two#2 enabled', 'it is enabled, the other one gone');
+
+is($hub->faults->[0]{device}, 'gone', 'the faults');
+is($hub->settings({ settle => 100 })->{settle}, 100, 'the settings');
+ok(!eval { $hub->faults({}); 1 }, 'what the simulator refuses is fatal');
+
+$r = $hub->exchange(GET => '/devices/x?api-version=2021-04-12');
+
+is($r->{status}, 401, 'an exchange over TLS, without a token');
+ok($hub->wait_for('get'), 'it is waited for');
+ok(!$hub->wait_for('send', 1, 0.1), 'what does not come is not');
+is($hub->journal, 1, 'the journal');
+is($hub->journal(op => 'get', method => qr/^G/), 1, 'filtered');
+is($hub->journal(op => 'get', method => 'PUT'), 0, 'filtered out');
+is($hub->messages, 0, 'no messages');
+$hub->forget;
+is($hub->journal, 0, 'the journal, emptied');
+is($plain->exchange(GET => '/devices/x?api-version=2021-04-12')->{status},
+   401, 'an exchange without TLS');
 
 $t->done;

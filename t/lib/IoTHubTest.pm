@@ -25,6 +25,10 @@ my ($FIRST_PORT, $LAST_PORT) = (20000, 29999);
 
 my $START_TIMEOUT = 30;
 my $STOP_TIMEOUT = 20;
+my $SHOWN_LINES = 100;
+
+my $REPORT = qr/\b(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer\b
+                | :\ runtime\ error:\ /x;
 
 my %live;
 my $problem_after_end;
@@ -655,10 +659,7 @@ sub _bad_log_lines {
 sub _reports {
     my ($self) = @_;
 
-    my @reports = grep {
-        /\b(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer\b
-         | :\ runtime\ error:\ /x
-    } split /^/m, $self->all_logs;
+    my @reports = grep { $_ =~ $REPORT } split /^/m, $self->all_logs;
 
     return @reports, map { $self->_slurp($_) }
         glob "$self->{dir}/valgrind.*";
@@ -702,17 +703,30 @@ sub finish {
 }
 
 
+# What to show of the logs: a report, if there is one, or else their end.
+
+sub _telling_lines {
+    my ($self) = @_;
+
+    my @logs = (glob("$self->{dir}/hub-*/output.log"),
+                map { "$self->{dir}/$_" } qw(stderr.log error.log));
+
+    my @lines = grep { !/ closed keepalive connection$/ }
+        map { split /^/m, $self->_slurp($_) } @logs;
+
+    my ($first) = grep { $lines[$_] =~ $REPORT } 0 .. $#lines;
+
+    $first //= @lines > $SHOWN_LINES ? @lines - $SHOWN_LINES : 0;
+
+    return splice @lines, $first, $SHOWN_LINES;
+}
+
+
 sub _clean_up {
     my ($self, $good) = @_;
 
-    if (!$good) {
-        my @lines = grep { !/ closed keepalive connection$/ }
-            split /^/m, $self->all_logs;
-        my $first = @lines > 100 ? @lines - 100 : 0;
-
-        Test::More::diag("the end of the logs in $self->{dir}:\n",
-                         @lines[$first .. $#lines]);
-    }
+    Test::More::diag("of the logs in $self->{dir}:\n", $self->_telling_lines)
+        unless $good;
 
     delete $live{$self};
     $self->{locks} = [];
@@ -973,10 +987,16 @@ dir(), output() (what the simulator printed), and
 
 An iothub block for this hub, of one line, with $more in it.
 
-=item journal(%filter), messages(%filter), connections(%filter)
+=item journal(%filter), messages(%filter)
 
 Lists from the simulator, of entries whose members are equal to those of the
-filter, or match them.  forget() empties the journal.
+filter, or match them.  C<after>, C<op>, C<device>, C<status>, C<accepted> and
+C<brief> (leave out the long members) are left to the simulator, which saves
+time.  forget() empties the journal.
+
+=item connections()
+
+What the simulator counts of connections.
 
 =item devices(), add(@ids), remove($id), disable($id), enable($id)
 
@@ -984,9 +1004,10 @@ filter, or match them.  forget() empties the journal.
 
 Without an argument faults() returns those that are set.
 
-=item wait_for($op, $count, $timeout)
+=item wait_for($op, $count, $timeout, %filter)
 
-Waits until the journal has so many exchanges of that kind.
+Waits until the journal has so many exchanges of that kind; false if that took
+longer than $timeout (15) seconds.
 
 =item control($method, $path, $data)
 

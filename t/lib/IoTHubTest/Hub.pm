@@ -101,8 +101,10 @@ sub block {
                      : 'tls off',
     );
 
+    my $own = join ' ', map { "$_;" } @lines;
+
     return "iothub $self->{name} { "
-        . join('', map { "$_; " } @lines) . ($more // '') . " }";
+        . join(' ', $own, grep { defined } $more) . ' }';
 }
 
 
@@ -136,12 +138,19 @@ sub control {
 }
 
 
-# _list(PATH, FILTER): the list at PATH, of it what has the given members
+# _list(PATH, FILTER): the list at PATH, of it what has the given members.
+# What the simulator can choose itself need not be decoded.
+
+my %by_simulator = map { $_ => 1 } qw(after op device status accepted brief);
 
 sub _list {
     my ($self, $path, %want) = @_;
 
-    my $list = $self->control(GET => $path);
+    my $query = join '&', map { "$_=" . _escape(delete $want{$_}) }
+        grep { $by_simulator{$_} && !ref $want{$_} } sort { $a cmp $b }
+        CORE::keys %want;
+
+    my $list = $self->control(GET => $query eq '' ? $path : "$path?$query");
 
     return grep {
         my $item = $_;
@@ -156,9 +165,9 @@ sub _list {
 
 sub journal { my $self = shift; return $self->_list('journal', @_) }
 sub messages { my $self = shift; return $self->_list('messages', @_) }
-sub connections { my $self = shift; return $self->_list('connections', @_) }
 
-sub devices { $_[0]->control(GET => 'devices') }
+sub connections { $_[0]->control(GET => 'connections') }
+sub devices { return my @all = @{ $_[0]->control(GET => 'devices') } }
 sub forget { $_[0]->control(DELETE => 'journal') }
 sub settings { $_[0]->control(POST => 'settings', $_[1]) }
 sub policies { $_[0]->control(POST => 'policies', $_[1]) }
@@ -203,13 +212,15 @@ sub _escape {
 
 
 sub wait_for {
-    my ($self, $op, $count, $timeout) = @_;
+    my ($self, $op, $count, $timeout, %filter) = @_;
 
     $timeout //= 15;
+    %filter = (%filter, op => $op, count => $count // 1,
+               timeout => int($timeout * 1000));
 
-    my $answer = $self->exchange(GET => "/simulator/wait?op=$op&count="
-        . ($count // 1) . '&timeout=' . int($timeout * 1000),
-        timeout => $timeout + 10);
+    my $answer = $self->exchange(GET => '/simulator/wait?'
+        . join('&', map { "$_=" . _escape($filter{$_}) }
+               CORE::keys %filter), timeout => $timeout + 10);
 
     return $answer->{status} =~ /^2/;
 }

@@ -119,7 +119,8 @@ sub headers_object($list) {
 
 sub public_token($token) {
     return undef unless $token;
-    return json_object(map { ($_ => $token->{$_}) } qw(sr se skn key));
+    return json_object(sr => $token->{sr}, se => 0 + $token->{se},
+        skn => $token->{skn}, key => $token->{key});
 }
 
 
