@@ -346,10 +346,14 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         }
     }
 
+#if (NGX_PCRE)
+
     if (conf->device_pattern == NULL) {
         conf->device_pattern = prev->device_pattern;
         conf->device_pattern_text = prev->device_pattern_text;
     }
+
+#endif
 
     if (conf->create == NULL) {
         conf->create = prev->create;
@@ -616,10 +620,14 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
 
-    /* the whole id must match; compiled alone first, as "a)|(b" would not be */
+    /*
+     * The whole id must match.  Compiled alone first: "a)|(b" is no regex,
+     * and would be one in the brackets.  nginx keeps what it compiles, so
+     * both come from the lasting pool.
+     */
 
     rc.pattern = value[1];
-    rc.pool = cf->temp_pool;
+    rc.pool = cf->pool;
     rc.err.len = NGX_MAX_CONF_ERRSTR;
     rc.err.data = errstr;
 

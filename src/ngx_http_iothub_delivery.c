@@ -499,6 +499,10 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     d->running = 0;
 
+    /* nginx has been "sending to client" meanwhile, which is not so */
+
+    d->request->connection->log->action = "delivering to the hub";
+
     /* an answer without its end is none */
 
     status = ex->complete ? ex->status : 0;

@@ -670,7 +670,9 @@ ngx_http_iothub_wanted(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 static ngx_int_t
 ngx_http_iothub_device(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
+#if (NGX_PCRE)
     ngx_int_t    rc;
+#endif
     ngx_str_t   *id;
     const char  *reason;
 
@@ -685,25 +687,30 @@ ngx_http_iothub_device(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
         return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED, reason);
     }
 
+#if (NGX_PCRE)
+
     if (ctx->conf->device_pattern == NULL) {
         return NGX_OK;
     }
 
     rc = ngx_regex_exec(ctx->conf->device_pattern, id, NULL, 0);
 
-    if (rc >= 0) {
-        return NGX_OK;
+    if (rc == NGX_REGEX_NO_MATCHED) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                      "the device id does not match "
+                                      "iothub_device_pattern");
     }
 
-    if (rc != NGX_REGEX_NO_MATCHED) {
+    if (rc < 0) {
         ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
                       ngx_regex_exec_n " failed: %i on \"%V\" using \"%V\"",
                       rc, id, &ctx->conf->device_pattern_text);
+        return NGX_ERROR;
     }
 
-    return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
-                                  "the device id does not match "
-                                  "iothub_device_pattern");
+#endif
+
+    return NGX_OK;
 }
 
 

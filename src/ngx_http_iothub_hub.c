@@ -165,13 +165,22 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    hub = ngx_http_iothub_hub_find(&imcf->hubs, &value[1]);
+    /* upstreams are named after hubs, and their names have no case */
 
-    if (hub) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "duplicate hub \"%V\", it is declared in %s:%ui",
-                           &value[1], hub->file, hub->line);
-        return NGX_CONF_ERROR;
+    hubp = imcf->hubs.elts;
+
+    for (i = 0; i < imcf->hubs.nelts; i++) {
+        hub = hubp[i];
+
+        if (hub->name.len == value[1].len
+            && ngx_strncasecmp(hub->name.data, value[1].data, value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate hub \"%V\", it is declared in "
+                               "%s:%ui", &hub->name, hub->file, hub->line);
+            return NGX_CONF_ERROR;
+        }
     }
 
     hub = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_hub_t));

@@ -150,7 +150,7 @@ uint64_t ngx_http_iothub_identity_hash(
  *
  *   KNOWN     the hub has it; also what SETTLING becomes after SETTLE_TIME
  *   SETTLING  the hub said that it was created, a 404 may still come
- *   BLOCKED   disabled in the hub, or missing and not to be created
+ *   BLOCKED   disabled in the hub
  *   RECHECK   was BLOCKED for BLOCK_TIME: try a send, never a creation
  */
 ngx_uint_t ngx_http_iothub_identity_lookup(ngx_http_iothub_identity_shm_t *shm,

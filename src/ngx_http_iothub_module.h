@@ -47,8 +47,10 @@ typedef struct {
 
     const ngx_http_iothub_source_t  *source;
     ngx_http_complex_value_t        *fields[NGX_HTTP_IOTHUB_OVERRIDES];
+#if (NGX_PCRE)
     ngx_regex_t                     *device_pattern;
     ngx_str_t                        device_pattern_text;
+#endif
     ngx_http_complex_value_t        *create;
     ngx_array_t                     *match;     /* ngx_str_t */
     ngx_array_t                     *filters;   /* complex values */

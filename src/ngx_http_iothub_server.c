@@ -468,14 +468,14 @@ ngx_http_iothub_server_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         if (i == NGX_HTTP_IOTHUB_REGISTRY || !shared) {
 
             names[i].data = ngx_pnalloc(cf->pool, hub->name.len
-                                + sizeof("registry..iothub.invalid"));
+                                + sizeof("registry~.iothub.invalid"));
             if (names[i].data == NULL) {
                 return NGX_ERROR;
             }
 
             names[i].len = ngx_sprintf(names[i].data, "%s%V%s%Z",
                                i == NGX_HTTP_IOTHUB_REGISTRY && !shared
-                                   ? "registry." : "",
+                                   ? "registry~" : "",
                                &hub->name, NGX_HTTP_IOTHUB_UPSTREAM_SUFFIX)
                            - names[i].data - 1;
 

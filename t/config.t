@@ -219,6 +219,13 @@ refuses('two hubs of one name',
         'duplicate hub "contoso", it is declared in .*:\d+', qr/^iothub /,
         http => "\niothub contoso {\n$base\n}");
 
+refuses('two hubs whose names differ in case', 'duplicate hub "CONTOSO"',
+        qr/^iothub contoso/, http => "\niothub CONTOSO {\n$base\n}");
+
+accepts('hubs whose upstreams could have one name',
+        hub => 'device_hostname d.example.com;',
+        http => "\niothub registry.contoso {\n$base\n}");
+
 refuses("a hub named $_->[0]", $_->[1], qr/^iothub /,
         http => "\niothub $_->[0] {\n$base\n}")
     for ['""', 'needs a name of 1 to 128 characters'],
