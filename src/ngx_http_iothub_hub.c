@@ -447,9 +447,29 @@ static ngx_int_t
 ngx_http_iothub_hub_tokens(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     ngx_http_iothub_endpoint_t *endpoint)
 {
-    u_char      *p;
-    size_t       size;
-    ngx_uint_t   i;
+    u_char                      *p;
+    size_t                       size;
+    ngx_uint_t                   i;
+    ngx_http_iothub_endpoint_t  *first;
+
+    first = &hub->registry;
+
+    if (endpoint != first
+        && endpoint->name.len == first->name.len
+        && ngx_strncmp(endpoint->name.data, first->name.data,
+                       first->name.len)
+           == 0)
+    {
+        endpoint->sr = first->sr;
+        endpoint->tokens = first->tokens;
+        return NGX_OK;
+    }
+
+    endpoint->tokens = ngx_pcalloc(cf->pool, NGX_HTTP_IOTHUB_SAS_KEYS
+                                     * sizeof(ngx_http_iothub_token_cache_t));
+    if (endpoint->tokens == NULL) {
+        return NGX_ERROR;
+    }
 
     p = ngx_pnalloc(cf->pool,
                     ngx_http_iothub_sas_escaped_size(&endpoint->name));
@@ -469,7 +489,6 @@ ngx_http_iothub_hub_tokens(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         }
 
         endpoint->tokens[i].size = size;
-        endpoint->tokens[i].value.len = 0;
     }
 
     return NGX_OK;

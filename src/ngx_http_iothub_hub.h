@@ -64,7 +64,9 @@ typedef struct {
     in_port_t                       port;      /* 0: the default */
     ngx_str_t                       sr;        /* name, escaped */
 
-    ngx_http_iothub_token_cache_t   tokens[NGX_HTTP_IOTHUB_SAS_KEYS];
+    /* one for each key; endpoints of one name share them */
+
+    ngx_http_iothub_token_cache_t  *tokens;
 } ngx_http_iothub_endpoint_t;
 
 

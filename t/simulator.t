@@ -93,7 +93,7 @@ subtest 'SAS: known answers' => sub {
 
         my %arg = (
             hosts    => [lc $host],
-            path     => [lc $host, @path ? @path : 'devices', 'd', 'e', 'f'],
+            path     => @path > 1 ? \@path : ['devices', 'd'],
             right    => 'DeviceConnect',
             device   => $path[1],
             policies => $policies,

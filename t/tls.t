@@ -139,8 +139,7 @@ $hub->forget;
 
 my @bad = (
     [unknown => 'an unknown authority',
-     qr/certificate verify error: \(\d+:(?:unable to get local issuer
-        |self-signed)/x],
+     qr/certificate verify error: \((?:19|20|21):/],
     [misnamed => 'a certificate of another name',
      qr/certificate does not match "fabrikam\.azure-devices\.net"/],
     [expired => 'a certificate that has expired',
@@ -178,8 +177,8 @@ for my $i (0 .. $#bad) {
        "unavailable for $what");
     ok($answers[$i]{headers}{'retry-after'}, "Retry-After for $what");
     ok(scalar $t->log_lines(qr/\[error\].*$log/), "the log says why: $what");
-    ok(scalar $t->log_lines(qr/\[error\].*iothub event not delivered, hub:
-                               \ "$name",.*result:\ unavailable/x),
+    ok(scalar $t->log_lines(
+           qr/ event not delivered, hub: "$name",.* result: unavailable,/),
        "and which hub: $what");
 }
 

@@ -324,7 +324,9 @@ sub _command {
 
 
 # nginx overwrites its environment with the titles of its processes, so that
-# the symbolizer must not be looked for in PATH.
+# the symbolizer must not be looked for in PATH.  OpenSSL has no frame
+# pointers, so that only the slow unwinder sees who allocated something in it;
+# twelve frames of it are affordable.
 
 sub _sanitizer_env {
     my ($leaks) = @_;
@@ -332,15 +334,18 @@ sub _sanitizer_env {
     my ($symbolizer) = grep { -x }
         '/usr/bin/llvm-symbolizer', glob('/usr/bin/llvm-symbolizer-*');
 
-    my $common = defined $symbolizer
-        ? ":external_symbolizer_path=$symbolizer" : '';
+    my @common = defined $symbolizer
+        ? "external_symbolizer_path=$symbolizer" : ();
 
     return (
-        ASAN_OPTIONS => $ENV{ASAN_OPTIONS} // "detect_leaks=$leaks:"
-            . "detect_odr_violation=0:detect_stack_use_after_return=1$common",
-        LSAN_OPTIONS => $ENV{LSAN_OPTIONS}
-            // "suppressions=$root/t/lib/lsan.supp:print_suppressions=0",
-        UBSAN_OPTIONS => $ENV{UBSAN_OPTIONS} // "print_stacktrace=1$common",
+        ASAN_OPTIONS => $ENV{ASAN_OPTIONS} // join(':', @common,
+            "detect_leaks=$leaks", 'detect_odr_violation=0',
+            'detect_stack_use_after_return=1', 'fast_unwind_on_malloc=0',
+            'malloc_context_size=12'),
+        LSAN_OPTIONS => $ENV{LSAN_OPTIONS} // join(':',
+            "suppressions=$root/t/lib/lsan.supp", 'print_suppressions=0'),
+        UBSAN_OPTIONS => $ENV{UBSAN_OPTIONS}
+            // join(':', @common, 'print_stacktrace=1'),
     );
 }
 
@@ -847,6 +852,10 @@ Ends the test: stops everything, makes the implicit tests and calls
 done_testing().  Instead of it, finish() may be called for one object, and a
 plan must count its three tests.  An object that is neither finished nor done
 is checked when it goes away; then what is wrong makes the exit status 1.
+
+=item is_static(), debug()
+
+Is the module in nginx?  Is the error log at level debug?
 
 =item dir()
 

@@ -127,6 +127,8 @@ sub handshake($self) {
     } elsif ($reason == IO::Socket::SSL::SSL_WANT_WRITE()) {
         $loop->want_write($fd, 1);
     } else {
+        # the socket is a plain one again
+        $self->{tls} = 0;
         $self->close_now;
     }
     return;

@@ -282,7 +282,7 @@ sub check_token($self, $exchange) {
 
     my ($key, $refused) = token_check($token,
         hosts    => [$host, $host =~ s/:\d+\z//r],
-        path     => [$host, @{ $request->{segments} }],
+        path     => $request->{segments},
         right    => $operation->{right},
         device   => $device,
         policies => $self->{policies},

@@ -125,7 +125,8 @@ sub format_request($method, $uri, $headers = [], $body = undef) {
 # Reads one answer: { status, headers, body, interim, whole }.  status is 0
 # where the connection ends before one; whole says that it was all there.
 
-sub read_answer($socket, $buffer = \my $own, $method = 'GET') {
+sub read_answer($socket, $buffer = undef, $method = 'GET') {
+    $buffer  //= \(my $own);
     $$buffer //= '';
     my $answer = { status => 0, headers => {}, body => '', interim => [],
         whole => 0 };

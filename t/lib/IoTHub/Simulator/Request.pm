@@ -38,7 +38,7 @@ sub parse_head($head) {
     };
 
     my ($method, $uri, $minor) =
-        $line =~ m{^($TOKEN) (\S+) HTTP/1\.([01])\z}
+        ($line // '') =~ m{^($TOKEN) (\S+) HTTP/1\.([01])\z}
         or return ($request, [400, 'Bad Request']);
     @$request{qw(method uri)} = ($method, $uri);
 

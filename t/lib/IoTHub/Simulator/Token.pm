@@ -81,7 +81,7 @@ sub parse($value) {
 
 # The hub's check in its order.  Of the argument:
 #   hosts     names that the request was sent to, lower case
-#   path      the decoded segments of its path
+#   path      the decoded segments of its path, without the host
 #   right     what the operation needs
 #   device    the device, where the operation is for one
 #   policies  the hub's policies

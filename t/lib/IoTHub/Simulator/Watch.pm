@@ -43,6 +43,8 @@ sub print_message($message) {
     }
 
     my $body = $message->{body};
+    return if $body eq '';
+
     my $more = length($body) - BODY_MAX;
     $body = substr $body, 0, BODY_MAX if $more > 0;
 
