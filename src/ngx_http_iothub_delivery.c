@@ -42,6 +42,8 @@ static ngx_int_t ngx_http_iothub_delivery_lookup(
 static ngx_int_t ngx_http_iothub_delivery_send(ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_lease(
     ngx_http_iothub_delivery_t *d);
+static ngx_uint_t ngx_http_iothub_delivery_found(
+    ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_create(
     ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_ask(ngx_http_iothub_delivery_t *d);
@@ -63,6 +65,9 @@ static void ngx_http_iothub_delivery_not_created(
     ngx_http_iothub_delivery_t *d, ngx_http_iothub_result_e result,
     const char *detail);
 static void ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d);
+static ngx_uint_t ngx_http_iothub_delivery_may_ask(
+    ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_unask(ngx_http_iothub_delivery_t *d);
 static ngx_uint_t ngx_http_iothub_delivery_next_key(
     ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
@@ -335,7 +340,11 @@ ngx_http_iothub_delivery_lookup(ngx_http_iothub_delivery_t *d)
         break;
 
     default: /* known, settling, or to be checked by a send */
-        d->identity = "HIT";
+
+        if (d->identity == NULL) {
+            d->identity = "HIT";
+        }
+
         break;
     }
 
@@ -365,7 +374,10 @@ static ngx_int_t
 ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
 {
     ngx_msec_t  wait;
-    ngx_uint_t  state;
+
+    if (ngx_http_iothub_delivery_found(d)) {
+        return NGX_OK;
+    }
 
     if (ngx_http_iothub_identity_lease_take(d->hub->shm->identity, d->hash,
                                             ngx_current_msec, &d->lease)
@@ -402,22 +414,17 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
     d->leased = 1;
     d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_LEASE_RENEW;
 
-    state = ngx_http_iothub_identity_lookup(d->hub->shm->identity, d->hash,
-                                            ngx_time(), NULL);
-
-    if (state != NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN
-        && state != NGX_HTTP_IOTHUB_IDENTITY_RECHECK)
-    {
+    if (ngx_http_iothub_delivery_found(d)) {
         ngx_http_iothub_delivery_release(d);
-
-        d->step = NGX_HTTP_IOTHUB_STEP_LOOKUP;
         return NGX_OK;
     }
 
+    /* in register first, it may well exist: no turn is waited for */
+
+    wait = d->missing ? ngx_http_iothub_delivery_until(d->deadline) : 0;
+
     if (ngx_http_iothub_gate_rate_book(&d->hub->shm->rate, d->hub->rate,
-                                       d->hub->burst, ngx_current_msec,
-                                       ngx_http_iothub_delivery_until(
-                                           d->deadline),
+                                       d->hub->burst, ngx_current_msec, wait,
                                        &wait)
         != NGX_OK)
     {
@@ -436,6 +443,28 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
     d->waiting = 1;
 
     return NGX_OK;
+}
+
+
+/* has another found, created or blocked it meanwhile? */
+
+static ngx_uint_t
+ngx_http_iothub_delivery_found(ngx_http_iothub_delivery_t *d)
+{
+    ngx_uint_t  state;
+
+    state = ngx_http_iothub_identity_lookup(d->hub->shm->identity, d->hash,
+                                            ngx_time(), NULL);
+
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN
+        || state == NGX_HTTP_IOTHUB_IDENTITY_RECHECK)
+    {
+        return 0;
+    }
+
+    d->step = NGX_HTTP_IOTHUB_STEP_LOOKUP;
+
+    return 1;
 }
 
 
@@ -518,6 +547,7 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     ngx_http_iothub_delivery_steps[d->calling].answer(d, verdict);
 
     if (d->done) {
+        ngx_http_iothub_delivery_unask(d);
         ngx_http_iothub_delivery_release(d);
 
         ngx_http_iothub_delivery_log(d, "iothub call ended after the "
@@ -703,6 +733,10 @@ ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d)
 
     n = sizeof(ngx_http_iothub_delivery_settling) / sizeof(ngx_msec_t);
 
+    if (d->creates == 0) {
+        d->identity = "WAITED";
+    }
+
     d->step = NGX_HTTP_IOTHUB_STEP_SEND;
     d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
     d->detail = "the identity was created, and the hub does not take "
@@ -796,12 +830,7 @@ ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d)
     d->identity = "EXISTS";
     d->exists = 1;
 
-    if (d->missing
-        && !d->asked
-        && ngx_http_iothub_identity_ask(identity, d->hash, ngx_time())
-           == NGX_OK)
-    {
-        d->step = NGX_HTTP_IOTHUB_STEP_ASK;
+    if (d->missing && ngx_http_iothub_delivery_may_ask(d)) {
         return;
     }
 
@@ -845,12 +874,17 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
         d->refused = 1;
     }
 
-    if (!d->asked
-        && ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
-                                        ngx_time())
-           == NGX_OK)
+    if (ngx_http_iothub_delivery_may_ask(d)) {
+        return;
+    }
+
+    if (ngx_http_iothub_identity_lookup(d->hub->shm->identity, d->hash,
+                                        ngx_time(), NULL)
+        == NGX_HTTP_IOTHUB_IDENTITY_BLOCKED)
     {
-        d->step = NGX_HTTP_IOTHUB_STEP_ASK;
+        /* another has asked while this message was under way */
+
+        d->step = NGX_HTTP_IOTHUB_STEP_LOOKUP;
         return;
     }
 
@@ -867,6 +901,41 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
 }
 
 
+/* makes the question the next step, if it may be put */
+
+static ngx_uint_t
+ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
+{
+    /* after the deadline there is no next step */
+
+    if (d->done
+        || d->asked
+        || ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
+                                        ngx_time())
+           != NGX_OK)
+    {
+        return 0;
+    }
+
+    d->asking = 1;
+    d->step = NGX_HTTP_IOTHUB_STEP_ASK;
+
+    return 1;
+}
+
+
+/* the question was not put, or not answered: the next delivery may ask */
+
+static void
+ngx_http_iothub_delivery_unask(ngx_http_iothub_delivery_t *d)
+{
+    if (d->asking) {
+        d->asking = 0;
+        ngx_http_iothub_identity_unask(d->hub->shm->identity, d->hash);
+    }
+}
+
+
 static void
 ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
     const ngx_http_iothub_verdict_t *verdict)
@@ -878,6 +947,8 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
     switch (verdict->action) {
 
     case NGX_HTTP_IOTHUB_ACTION_DONE:
+
+        d->asking = 0;
 
         if (ngx_http_iothub_hub_error_device_status(&d->exchange.answer)
             == NGX_HTTP_IOTHUB_DEVICE_DISABLED)
@@ -907,6 +978,8 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
 
     case NGX_HTTP_IOTHUB_ACTION_CREATE:
 
+        d->asking = 0;
+
         ngx_http_iothub_identity_forget(identity, d->hash);
         ngx_http_iothub_delivery_release(d);
         d->exists = 0;
@@ -919,7 +992,7 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
             return;
         }
 
-        ngx_http_iothub_identity_unask(identity, d->hash);
+        ngx_http_iothub_delivery_unask(d);
         ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
                                      "the hub refuses every key, or the "
                                      "policy lacks registry read");
@@ -927,7 +1000,7 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
 
     default:
 
-        ngx_http_iothub_identity_unask(identity, d->hash);
+        ngx_http_iothub_delivery_unask(d);
 
         if (d->refused) {
             ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
@@ -1037,6 +1110,10 @@ ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
     d->ended = ngx_current_msec;
     d->waiting = 0;
 
+    if (!d->running) {
+        ngx_http_iothub_delivery_unask(d);
+    }
+
     if (d->running && d->leased) {
         ngx_http_iothub_delivery_arm(d);
 
@@ -1105,6 +1182,7 @@ ngx_http_iothub_delivery_cleanup(void *data)
 {
     ngx_http_iothub_delivery_t  *d = data;
 
+    ngx_http_iothub_delivery_unask(d);
     ngx_http_iothub_delivery_release(d);
 
     if (d->event.timer_set) {
@@ -1154,8 +1232,8 @@ ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, const char *what)
                   "hub status: %ui, hub error: \"%V\", hub request id: "
                   "\"%V\", tries: %ui: %s",
                   what, &d->hub->name, &d->device_id,
-                  ngx_http_iothub_delivery_steps[d->calls ? d->calling
-                                                          : 0].name,
+                  ngx_http_iothub_delivery_steps[d->calls || d->running
+                                                 ? d->calling : 0].name,
                   &ngx_http_iothub_results[d->result].word, status,
                   &d->hub_error, &d->hub_request_id, d->tries,
                   d->detail ? d->detail : "-");

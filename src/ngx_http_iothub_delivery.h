@@ -97,6 +97,7 @@ struct ngx_http_iothub_delivery_s {
     unsigned                        missing:1; /* the hub said so on a send */
     unsigned                        exists:1;  /* the hub said so on a PUT */
     unsigned                        refused:1; /* a send met 401 or 403 */
+    unsigned                        asking:1;  /* for all, until answered */
     unsigned                        asked:1;
     unsigned                        done:1;
 };

@@ -322,9 +322,9 @@ my $ca = '/etc/ssl/certs/ca-certificates.crt';
 accepts($_, hub => $_) for
     'proxy_bind 127.0.0.1;', 'proxy_connect_timeout 1s;',
     'proxy_send_timeout 1s;', 'proxy_read_timeout 1s;',
-    'proxy_socket_keepalive on;', "proxy_buffer_size 16k;\nproxy_buffers 4 16k;",
-    'proxy_buffers 4 16k;', 'proxy_ssl_protocols TLSv1.3;',
-    'proxy_ssl_ciphers HIGH;', 'proxy_ssl_session_reuse off;',
+    'proxy_socket_keepalive on;', 'proxy_buffers 4 16k;',
+    "proxy_buffer_size 16k;\nproxy_buffers 4 16k;",
+    'proxy_ssl_protocols TLSv1.3;', 'proxy_ssl_ciphers HIGH;', 'proxy_ssl_session_reuse off;',
     'proxy_ssl_verify on;', 'proxy_ssl_verify_depth 2;',
     "proxy_ssl_trusted_certificate $ca;", 'keepalive 8;',
     "keepalive_timeout 5s;\nkeepalive_time 1m;\nkeepalive_requests 10;",

@@ -16,7 +16,7 @@ my @names = qw(contoso fabrikam registry.fabrikam);
 my %hub = map { $_ => $t->hub(name => $_, policy => "policy-$_",
                               tls => $_ eq 'fabrikam' ? 1 : 0) } @names;
 
-$t->nginx($hub{contoso}->block . "\n" . $hub{'registry.fabrikam'}->block . <<'CONF');
+$t->nginx(join("\n", map { $hub{$_}->block } @names[0, 2]) . <<'CONF');
 
     iothub_secret off;
 

@@ -266,7 +266,7 @@ sub run {
     my ($hostile) = @_;
 
     $hub->forget;
-    $hub->remove($_->{deviceId}) for @{ $hub->devices };
+    $hub->remove($_->{deviceId}) for $hub->devices;
     $hub->add(@known);
     $hub->disable('disabled');
     $hub->faults([

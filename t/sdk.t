@@ -129,7 +129,8 @@ sub install_sdk() {
 
     copy("$SDK/$_", "$BUILD/$_") or die "$BUILD/$_: $!\n"
         for qw(package.json package-lock.json);
-    my $said = qx(cd '$BUILD' && npm ci --ignore-scripts --no-audit --no-fund 2>&1);
+    my $install = 'npm ci --ignore-scripts --no-audit --no-fund';
+    my $said    = qx(cd '$BUILD' && $install 2>&1);
     if ($?) {
         unlink "$BUILD/package-lock.json";
         diag $said;

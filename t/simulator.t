@@ -145,8 +145,7 @@ subtest 'SAS: tokens for a message' => sub {
         ['host in another case', token(sr => uc $host), 204],
         ['right by a policy of its own', token(skn => 'device'), 204],
         ['fields in another order and case', token()
-            =~ s/ (sr=.*?)&(sig=.*?)&(se=.*?)&(skn=.*)/ SKN=webhook&\u$3&$2&$1/r,
-            204],
+            =~ s/ (sr=.*?)&(sig=.*?)&(se=.*?)&skn=/ $3&\u$2&$1&SKN=/r, 204],
         ['expired, within the skew', token(ttl => -290), 204],
 
         ['expired', token(ttl => -310), 401],
@@ -453,7 +452,8 @@ subtest 'messages: batch' => sub {
 
     my $sent = send_message('dev-1', encode_json([
         { body => encode_base64("\x00\xffa", ''),
-            properties => { 'iothub-app-x' => 'y', 'iothub-messageid' => 'm' } },
+            properties => { 'iothub-app-x' => 'y',
+                'iothub-messageid' => 'm' } },
         { body => 'text', base64Encoded => JSON::PP::false },
     ]), $type);
     is($sent->{status}, 204, 'taken');
@@ -672,6 +672,13 @@ subtest 'faults: answers' => sub {
     $answer = send_message('dev-1');
     is("@{ $answer->{interim} } $answer->{status}", '103 204', 'interim');
     cmp_ok(time - $start, '>=', 0.2, 'delay');
+    my $shortest = 10;
+    for (1 .. 3) {
+        $start = time;
+        send_message('dev-1');
+        $shortest = time - $start if time - $start < $shortest;
+    }
+    cmp_ok($shortest, '<', 0.6, 'delay, and no longer');
 
     $fault->({ op => 'send', raw => "HTTP/1.1 204 No\r\nX: \xff\r\n\r\n" });
     is(send_message('dev-1')->{headers}{x}, "\xff", 'raw');
@@ -907,6 +914,17 @@ subtest 'TLS' => sub {
     $socket->print($request);
     is(IoTHub::Simulator::Process::read_answer($socket, \$buffer)->{whole},
         0, 'a fault over TLS');
+    is(Net::SSLeay::get_shutdown($socket->_get_ssl_object)
+        & Net::SSLeay::RECEIVED_SHUTDOWN(), 0, 'without close_notify');
+    $tls->control('POST', 'faults', []);
+    $socket = $tls->connect;
+    $socket->print(IoTHub::Simulator::Process::format_request('GET',
+        '/devices/dev-1?' . VERSION, ['Connection: close']));
+    is(IoTHub::Simulator::Process::read_answer($socket)->{status}, 401,
+        'the last answer');
+    is($socket->sysread(my $rest, 1), 0, 'the end');
+    isnt(Net::SSLeay::get_shutdown($socket->_get_ssl_object)
+        & Net::SSLeay::RECEIVED_SHUTDOWN(), 0, 'with close_notify');
     $tls->control('POST', 'faults', [{ reset => JSON::PP::true }]);
     $socket = $tls->connect;
     $socket->print($request);
@@ -978,6 +996,8 @@ subtest 'the program' => sub {
     pipe my $in, my $tell or die $!;
     my $parent = fork // die $!;
     if ($parent == 0) {
+        # it will not clean up
+        local $ENV{TMPDIR} = "$dir";
         my $child = IoTHub::Simulator::Process->start;
         syswrite $tell, "$child->{pid}\n";
         sleep 60;

@@ -225,13 +225,13 @@ my $concurrency = 10;
 
 $hub->add(map { "k$_" } 1 .. $webhooks);
 
-my $before = $hub->control(GET => 'connections')->{accepted};
+my $before = $hub->connections->{accepted};
 
 my @kept = $t->parallel([map { [POST => '/?hub=contoso', headers =>
     { 'Content-Type' => 'application/x-www-form-urlencoded' },
     body => "event=temp&coreid=k$_&data=1"] } 1 .. $webhooks], $concurrency);
 
-my $connections = $hub->control(GET => 'connections')->{accepted} - $before;
+my $connections = $hub->connections->{accepted} - $before;
 
 is(scalar(grep { $_->{status} == 204 } @kept), $webhooks,
    "$webhooks webhooks of as many devices");

@@ -324,9 +324,7 @@ sub _command {
 
 
 # nginx overwrites its environment with the titles of its processes, so that
-# the symbolizer must not be looked for in PATH.  OpenSSL has no frame
-# pointers, so that only the slow unwinder sees who allocated something in it;
-# twelve frames of it are affordable.
+# the symbolizer must not be looked for in PATH.
 
 sub _sanitizer_env {
     my ($leaks) = @_;
@@ -340,8 +338,7 @@ sub _sanitizer_env {
     return (
         ASAN_OPTIONS => $ENV{ASAN_OPTIONS} // join(':', @common,
             "detect_leaks=$leaks", 'detect_odr_violation=0',
-            'detect_stack_use_after_return=1', 'fast_unwind_on_malloc=0',
-            'malloc_context_size=12'),
+            'detect_stack_use_after_return=1'),
         LSAN_OPTIONS => $ENV{LSAN_OPTIONS} // join(':',
             "suppressions=$root/t/lib/lsan.supp", 'print_suppressions=0'),
         UBSAN_OPTIONS => $ENV{UBSAN_OPTIONS}

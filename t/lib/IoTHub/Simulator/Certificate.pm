@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # A certificate authority and a certificate of its own, by openssl.
 
 package IoTHub::Simulator::Certificate;

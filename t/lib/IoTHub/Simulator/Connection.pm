@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # One connection: TLS, requests in, answers out, and the faults that show on
 # the wire.  Nothing here waits: a connection that hangs costs a descriptor.
 

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # The control calls, /simulator/...: for tests and people, without a token.
 
 package IoTHub::Simulator::Control;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # What the hub says when it refuses: its codes, its two body formats.
 #
 # https://learn.microsoft.com/azure/iot-hub/troubleshoot-error-codes and

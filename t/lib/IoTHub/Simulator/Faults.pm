@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # Scripted faults: the rules, and what one makes of an answer.
 
 package IoTHub::Simulator::Faults;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # The hub: takes a request, answers it as an IoT Hub would.
 
 package IoTHub::Simulator::Hub;
@@ -241,9 +243,9 @@ sub refuse_raw($self, $request, $status, $title) {
 
 sub told_status($self, $rule, $answer) {
     return $answer->{status} unless $rule;
+    return 0 if grep { $rule->{$_} } qw(hang reset close);
     return $rule->{raw} =~ m{^HTTP/1\.[01] (\d{3})} ? $1 : 0
         if defined $rule->{raw};
-    return 0 if grep { $rule->{$_} } qw(hang reset close);
     return $answer->{status};
 }
 

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # One device's entry in the identity registry.
 
 package IoTHub::Simulator::Identity;

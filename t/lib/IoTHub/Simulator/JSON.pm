@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # JSON text, written fast: the journal has a line for every exchange, and
 # JSON::PP takes longer for one than the rest of the simulator.  Strings are
 # bytes; a byte above 0x7f is written as the character of the same number,

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # What happened: every exchange, in a file and in memory, and the messages
 # that the hub took.
 

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # The event loop: file descriptors and timers, on select(), which for some
 # hundreds of descriptors costs Perl less than poll().
 

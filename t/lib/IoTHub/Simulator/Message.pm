@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # Device-to-cloud messages: what a request to /devices/{id}/messages/events
 # holds, and whether the hub takes it.
 #

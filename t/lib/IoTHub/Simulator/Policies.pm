@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # The hub's shared access policies: names, two keys each, rights.
 
 package IoTHub::Simulator::Policies;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # A simulator of its own for a test: starts it, talks to it, ends it.
 
 package IoTHub::Simulator::Process;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # The identity registry: PUT, GET, DELETE /devices/{id}, bulk, list.
 
 package IoTHub::Simulator::Registry;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # HTTP/1.1 requests, from bytes.
 
 package IoTHub::Simulator::Request;

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # Listeners and their connections.
 
 package IoTHub::Simulator::Server;

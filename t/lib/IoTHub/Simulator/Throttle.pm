@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # A token bucket: so many operations a second or a minute, all of which may
 # come at once.
 

@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # SAS tokens: reading one, and checking it for one request.
 #
 # https://learn.microsoft.com/azure/iot-hub/authenticate-authorize-sas

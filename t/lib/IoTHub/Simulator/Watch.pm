@@ -1,3 +1,5 @@
+# Copyright (C) the ngx_http_iothub_module authors
+
 # What arrives, for a person to read.
 
 package IoTHub::Simulator::Watch;
