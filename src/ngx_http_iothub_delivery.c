@@ -573,6 +573,10 @@ ngx_http_iothub_delivery_note(ngx_http_iothub_delivery_t *d,
 
     d->calls++;
 
+    d->retry_after = ngx_http_iothub_hub_error_retry_after(
+                         &d->exchange.retry_after, ngx_time());
+    d->retry_after = ngx_min(d->retry_after, NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
+
     ngx_str_null(&d->hub_error);
 
     if (err->name.len) {
@@ -1061,16 +1065,7 @@ ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
 
     d->backoff++;
 
-    d->retry_after = ngx_http_iothub_hub_error_retry_after(
-                         &d->exchange.retry_after, ngx_time());
-
-    if (d->retry_after) {
-        d->retry_after = ngx_min(d->retry_after,
-                                 NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
-        wait += d->retry_after * 1000;
-    }
-
-    ngx_http_iothub_delivery_pause(d, wait);
+    ngx_http_iothub_delivery_pause(d, wait + d->retry_after * 1000);
 }
 
 
