@@ -419,6 +419,15 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
         return NGX_OK;
     }
 
+    /* whom this waited for did not create it: nor will the registry now */
+
+    if (!d->missing && d->polls) {
+        ngx_http_iothub_delivery_release(d);
+
+        d->step = NGX_HTTP_IOTHUB_STEP_SEND;
+        return NGX_OK;
+    }
+
     /* in register first, it may well exist: no turn is waited for */
 
     wait = d->missing ? ngx_http_iothub_delivery_until(d->deadline) : 0;

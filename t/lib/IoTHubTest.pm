@@ -421,12 +421,16 @@ sub worker_pids {
 
     return @workers unless defined $self->{pid};
 
+    # under valgrind processes have no titles of their own
+    my %logged = map { $_ => 1 }
+        $self->error_log =~ /: start worker process (\d+)$/mg;
+
     for my $stat (glob '/proc/[0-9]*/stat') {
         my ($pid, $parent) = $self->_slurp($stat) =~ /^(\d+) \(.*\) \S (\d+) /s
             or next;
 
-        push @workers, $pid if $parent == $self->{pid}
-            && $self->_slurp("/proc/$pid/cmdline") =~ /^nginx: worker process/;
+        push @workers, $pid if $parent == $self->{pid} && ($logged{$pid}
+            || $self->_slurp("/proc/$pid/cmdline") =~ /^nginx: worker proc/);
     }
 
     @workers = sort { $a <=> $b } @workers;
