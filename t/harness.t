@@ -296,12 +296,14 @@ fails('nginx that does not start', qr/unknown directive "nonsense"/,
 
 passes('never finished', '', end => 'done_testing();');
 
-my ($dead, $folder) = verdict('diag($t->dir, ":", $t->master_pid);',
-                              end => '$t->done;');
-my ($dir, $pid) = $folder =~ m{^# (/\S+):(\d+)$}m;
+for my $end ('$t->done;', 'kill TERM => $$; sleep 60;') {
+    my ($dead, $output) = verdict('diag($t->dir, ":", $t->master_pid);',
+                                  end => $end);
+    my ($dir, $pid) = $output =~ m{^# (/\S+):(\d+)$}m;
 
-ok(!-e $dir, 'nothing is left of a folder');
-ok(!kill(0, $pid), 'nor of nginx');
+    ok(!-e $dir, "nothing is left of a folder: $end");
+    ok(!kill(0, $pid), 'nor of nginx');
+}
 
 
 # hubs

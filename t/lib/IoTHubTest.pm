@@ -33,6 +33,9 @@ my $REPORT = qr/\b(?:Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer\b
 my %live;
 my $problem_after_end;
 
+# a test that is interrupted tidies up, too
+$SIG{$_} = sub { exit 1 } for qw(HUP INT TERM);
+
 
 sub new {
     my ($class, %o) = @_;
