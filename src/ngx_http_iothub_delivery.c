@@ -919,10 +919,7 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
 static ngx_uint_t
 ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
 {
-    /* after the deadline there is no next step */
-
-    if (d->done
-        || d->asked
+    if (d->asked
         || ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
                                         ngx_time())
            != NGX_OK)

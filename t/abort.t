@@ -248,6 +248,20 @@ for my $way (sort keys %come) {
     is(scalar $hub->journal(device => $device, op => 'create'), 1,
        "$name: created once");
 
+    # during one that fails, and is not tried again for nobody; over HTTP/1.1
+    # nginx does not see that the sender is gone
+
+    $device = 'a-fail' . ++$n;
+    $name = "$way, during a creation that fails";
+    $hub->faults([{ op => 'create', device => $device, delay => 400,
+                    status => 500, times => 1 }]);
+
+    $s = $come->($device);
+    ok($hub->wait_for(create => 1, 10, device => $device), "$name: asked for");
+    $go->($s);
+    ends($name, $device, $h2 ? '\w+' : 'delivered');
+    is_next($name, $device);
+
     # during the waits of a young identity
 
     $device = 'a-settle' . ++$n;

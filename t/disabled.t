@@ -232,7 +232,7 @@ sends('created at the deadline', 'q3', '504 timeout',
 ok($t->wait_for_log(qr/"q3", step: create, .* hub status: 409/),
    'the answer comes later');
 sends('and does not stand for a question', 'q3', '422 blocked',
-      qr/, get 200$/);
+      'send 404, create 409, get 200');
 
 # deleted and not disabled: it is created
 

@@ -20,6 +20,9 @@ my $COUNT = 100;
 my $t = IoTHubTest->new;
 my $hub = $t->hub(tls => 0);
 
+# of a creation: longer than it takes all webhooks to come
+my $DELAY = $t->is_static || $ENV{IOTHUB_TEST_VALGRIND} ? 2000 : 500;
+
 (my $first = $hub->block('register first;')) =~ s/contoso/first/;
 
 $t->nginx("$first\n" . <<'CONF');
@@ -59,12 +62,11 @@ for my $settle (0, 300) {
 
         $hub->settings({ settle => $settle });
 
-        # slow enough that they all wait for it
-        $hub->faults([{ op => 'create', delay => 400 },
+        $hub->faults([{ op => 'create', delay => $DELAY },
                       { op => 'send', device => $device, times => $COUNT,
                         error => 'DeviceNotFound' }])
             if $register eq 'missing';
-        $hub->faults([{ op => 'create', delay => 400 }])
+        $hub->faults([{ op => 'create', delay => $DELAY }])
             if $register eq 'first';
 
         my @answers = $t->parallel(
