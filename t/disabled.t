@@ -185,6 +185,18 @@ for my $status (404, 401) {
     sends("$status, after that", $device, '422 blocked', '');
 }
 
+# one that was under way while another found out
+
+$hub->add('late');
+$hub->disable('late');
+$hub->forget;
+$hub->faults([{ op => 'send', device => 'late', delay => 700, times => 1 }]);
+
+is_deeply([map { word($_) } $t->parallel([map { webhook('late') } 1, 2], 2)],
+          [('422 blocked') x 2], 'two at once, one of them slow: blocked');
+is(scalar $hub->journal(op => 'get'), 1, 'two at once: one question');
+
+$hub->faults([]);
 $hub->settings({ disabled_status => 404 });
 
 

@@ -108,6 +108,20 @@ for my $settle (0, 300) {
 $hub->settings({ settle => 0 });
 
 
+# ---- a creation that takes longer than a lease lasts, which is 5 seconds
+
+$hub->faults([{ op => 'create', device => 'long', delay => 6500 },
+              { op => 'send', device => 'long', times => 10,
+                error => 'DeviceNotFound' }]);
+
+my @answers = $t->parallel([map { [webhook('/missing', 'long', $_)] }
+                            1 .. 10], 10);
+
+is((grep { $_->{status} == 204 } @answers), 10, 'a long creation: delivered');
+is(scalar $hub->journal(device => 'long', op => 'create'), 1,
+   'a long creation: the lease is kept');
+
+
 # ---- the worker that creates it is killed
 
 # a connection to each worker, by the worker's pid

@@ -226,7 +226,7 @@ $hub->faults([
     { op => 'send', device => 'd-hang', delay => 2500 },
 ]);
 
-@answers = $t->parallel([map { webhook("d-$_", '/soon') }
+@answers = $t->parallel([map { [@{ webhook("d-$_", '/soon') }, keepalive => 1] }
                          qw(500 429 close hang)], 4);
 
 is_deeply([map { word($_) } @answers],
@@ -235,6 +235,7 @@ is_deeply([map { word($_) } @answers],
 cmp_ok($_->{time}, '<', 2, 'not after the deadline') for @answers;
 cmp_ok($answers[3]{time}, '>', 1.4, 'a running call is waited for');
 is($answers[3]{headers}{connection}, 'close', 'then the connection is closed');
+is($answers[0]{headers}{connection}, 'keep-alive', 'and else is kept');
 ok(!exists $answers[3]{headers}{'retry-after'}, 'and no time is told');
 cmp_ok(scalar $hub->journal(device => 'd-500'), '>', 2,
        'tried more than twice');
