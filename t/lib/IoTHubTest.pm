@@ -506,7 +506,19 @@ sub stop {
 
 # ---- logs
 
-sub error_log { $_[0]->read_file('error.log') }
+sub error_log {
+    my ($self, %o) = @_;
+
+    my $log = $self->read_file('error.log');
+
+    # a line of the level debug may go on over several
+    $log =~ s{^\S+ \S+ \[debug\] .*?(?=^\d{4}/\d\d/\d\d |\z)}{}gms
+        if $o{no_debug};
+
+    return $log;
+}
+
+
 sub access_log { $_[0]->read_file('access.log') }
 
 
@@ -929,7 +941,9 @@ signal() sends to the master.
 
 =item error_log(), access_log(), log_lines($pattern, $name)
 
-The text of a log; those of its lines that match.
+The text of a log; those of its lines that match.  C<< error_log(no_debug => 1)
+>> leaves out the lines of the level debug, in which nginx itself prints
+requests with all their headers.
 
 =item wait_for_log($pattern, count => 1, file => 'error.log', timeout => 15)
 
