@@ -28,6 +28,8 @@ sub make_certificates($dir, @hostnames) {
     return if -s $file{'ca.pem'} && -s $file{'leaf.key'}
         && !grep { !covers($file{'leaf.pem'}, $_) } @hostnames;
 
+    -d $dir or mkdir $dir, 0700 or die "$dir: $!\n";
+
     my $names = join ',', map({ 'DNS:' . s/:\d+\z//r } @hostnames),
         'DNS:localhost', 'IP:127.0.0.1';
 
