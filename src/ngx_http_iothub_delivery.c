@@ -927,6 +927,14 @@ ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
         return 0;
     }
 
+    /*
+     * With the key that is known to work: the last one tried may be stale,
+     * and the device disabled.
+     */
+
+    d->key = ngx_http_iothub_zone_key(d->hub);
+    d->other_key = 0;
+
     d->asking = 1;
     d->step = NGX_HTTP_IOTHUB_STEP_ASK;
 

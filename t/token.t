@@ -263,7 +263,7 @@ sub refused {
 
 hub_has(primary => $primary);
 refused('both keys refused', 'e2',
-        'send 401 none, send 401 none, get 401 none');
+        'send 401 none, send 401 none, get 401 none, get 401 none');
 ok(scalar $t->log_lines(join '.*', '\\[error\\]', 'hub: "contoso"',
                         'device: "e2"', 'result: credentials',
                         'hub status: 401', 'error: "IotHubUnauthorizedAccess"',
@@ -275,7 +275,7 @@ sub rights { hub_has(primary => $newest, secondary => $other,
 
 rights(qw(RegistryRead RegistryWrite));
 refused('no DeviceConnect', 'e3',
-        'send 401 none, send 401 none, get 200 primary');
+        'send 401 none, send 401 none, get 200 secondary');
 
 rights(qw(RegistryRead DeviceConnect));
 refused('no RegistryWrite', 'new3',
@@ -290,6 +290,18 @@ refused('no RegistryRead', 'e6', 'send 404 secondary, create 409 secondary, '
 
 rights(qw(RegistryRead RegistryWrite DeviceConnect));
 is(hook('e5')->{status}, 204, 'with all rights: delivered at once');
+
+# the key that was tried last is stale, and it is the device that is refused
+
+hub_has(primary => $other);
+$hub->add('e7');
+$hub->disable('e7');
+$hub->settings({ disabled_status => 401 });
+$hub->forget;
+
+is(hook('e7')->{status}, 422, 'disabled, and one key is stale: blocked');
+like(exchanges($hub), qr/^send 401 \w+, send 401 none, get 200 primary$/,
+     'asked with the key that is good');
 
 unlike($t->error_log(no_debug => 1),
        qr/SharedAccessSignature|sig=|\Q$newest\E|\Q$other\E/,
