@@ -328,7 +328,6 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (clcf->noname && conf->pass == NULL) {
         conf->pass = prev->pass;
-        conf->hub = prev->hub;
     }
 
     if (clcf->lmt_excpt && clcf->handler == NULL && conf->pass) {
@@ -384,8 +383,10 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->accepted, prev->accepted,
                               NGX_HTTP_NO_CONTENT);
     ngx_conf_merge_uint_value(conf->rejected, prev->rejected, 0);
-    ngx_conf_merge_msec_value(conf->deadline, prev->deadline,
-                              conf->source->deadline);
+
+    /* 0: that of the source, which a lower level may change */
+
+    ngx_conf_merge_msec_value(conf->deadline, prev->deadline, 0);
 
     return NGX_CONF_OK;
 }
@@ -616,6 +617,11 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs a regular expression";
+    }
+
     ilcf->device_pattern_text = value[1];
 
     ngx_memzero(&rc, sizeof(ngx_regex_compile_t));

@@ -88,6 +88,14 @@ ngx_http_iothub_answer(ngx_http_request_t *r,
                     "422 Unprocessable Content");
     }
 
+    /*
+     * The status is this one, whatever led here: neither that of an
+     * error_page nor a 412 for the sender's If-Match in place of a 200.
+     */
+
+    r->err_status = 0;
+    r->disable_not_modified = 1;
+
     rc = ngx_http_send_response(r, status, &type, &cv);
 
     /* a status here would be looked up in error_page */

@@ -50,6 +50,7 @@ static ngx_int_t ngx_http_iothub_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_system_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_uint_t ngx_http_iothub_is_json(ngx_str_t *type);
 static ngx_int_t ngx_http_iothub_app_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_size(ngx_http_request_t *r,
@@ -64,6 +65,7 @@ static ngx_uint_t ngx_http_iothub_true(ngx_str_t *value);
 static const ngx_http_iothub_stage_pt  ngx_http_iothub_stages[] = {
     ngx_http_iothub_parse,
     ngx_http_iothub_fields,
+    ngx_http_iothub_texts,          /* as variables, they are escaped */
     ngx_http_iothub_overrides,
     ngx_http_iothub_texts,
     ngx_http_iothub_wanted,
@@ -119,8 +121,23 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 
     ngx_http_set_ctx(r, ctx, ngx_http_iothub_module);
 
-    if (ctx->conf->hub) {
-        ctx->hub = ctx->conf->hub->name;
+    if (ctx->conf->pass == NULL) {
+
+        /* of two "if" that hold, the first passes and the last configures */
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "iothub_pass of an \"if\" without effect: another "
+                      "\"if\" after it is true, too");
+
+        ctx->result = NGX_HTTP_IOTHUB_MISCONFIGURED;
+        ctx->detail = "iothub_pass in an \"if\" is followed by another";
+
+        return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
+                                      0);
+    }
+
+    if (ctx->conf->pass->lengths == NULL) {
+        ctx->hub = ctx->conf->pass->value;
     }
 
     rc = ngx_http_iothub_admit(r, ctx);
@@ -245,7 +262,9 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
 
     d = &ctx->delivery;
     d->started = ngx_current_msec;
-    d->deadline = ngx_current_msec + ctx->conf->deadline;
+    d->deadline = ngx_current_msec
+                  + (ctx->conf->deadline ? ctx->conf->deadline
+                                         : ctx->conf->source->deadline);
 
     rc = NGX_OK;
 
@@ -801,7 +820,7 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx)
 {
     ngx_int_t                    rc;
-    ngx_str_t                    values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS], json;
+    ngx_str_t                    values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS], text;
     ngx_uint_t                   i, subsecond;
     ngx_http_iothub_header_t    *h;
     ngx_http_iothub_message_t   *message;
@@ -838,30 +857,25 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
 
     if (ctx->event.published_at.len) {
 
-        json.data = ngx_pnalloc(r->pool, NGX_HTTP_IOTHUB_EVENT_TIME_LEN);
-        if (json.data == NULL) {
+        text.data = ngx_pnalloc(r->pool, NGX_HTTP_IOTHUB_EVENT_TIME_LEN);
+        if (text.data == NULL) {
             return NGX_ERROR;
         }
 
-        if (ngx_http_iothub_event_time(&ctx->event.published_at, &json,
+        if (ngx_http_iothub_event_time(&ctx->event.published_at, &text,
                                        &subsecond)
             == NGX_OK)
         {
-            values[NGX_HTTP_IOTHUB_CREATIONTIME] = json;
+            values[NGX_HTTP_IOTHUB_CREATIONTIME] = text;
         }
     }
 
     /* a template that the hub could not read would be lost in its routes */
 
     if (conf->message
-        && values[NGX_HTTP_IOTHUB_CONTENTTYPE].len
-           >= ngx_http_iothub_json_type.len
-        && ngx_strncasecmp(values[NGX_HTTP_IOTHUB_CONTENTTYPE].data,
-                           ngx_http_iothub_json_type.data,
-                           ngx_http_iothub_json_type.len)
-           == 0)
+        && ngx_http_iothub_is_json(&values[NGX_HTTP_IOTHUB_CONTENTTYPE]))
     {
-        rc = ngx_http_iothub_webhook_embed(&message->body, &json);
+        rc = ngx_http_iothub_webhook_embed(&message->body, &text);
 
         if (rc == NGX_DECLINED) {
             return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
@@ -894,6 +908,33 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/* with parameters or without, but not application/json-seq and the like */
+
+static ngx_uint_t
+ngx_http_iothub_is_json(ngx_str_t *type)
+{
+    u_char  ch;
+    size_t  len;
+
+    len = ngx_http_iothub_json_type.len;
+
+    if (type->len < len
+        || ngx_strncasecmp(type->data, ngx_http_iothub_json_type.data, len)
+           != 0)
+    {
+        return 0;
+    }
+
+    if (type->len == len) {
+        return 1;
+    }
+
+    ch = type->data[len];
+
+    return ch == ';' || ch == ' ' || ch == '\t';
 }
 
 

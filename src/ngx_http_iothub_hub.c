@@ -62,6 +62,8 @@ static char *ngx_http_iothub_hub_identity(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_str_t *members);
+static ngx_uint_t ngx_http_iothub_hub_is_status(
+    ngx_http_iothub_value_t *value);
 static ngx_int_t ngx_http_iothub_hub_member(ngx_conf_t *cf,
     ngx_http_iothub_webhook_t *wh, const char *text,
     ngx_http_iothub_value_t *value);
@@ -998,6 +1000,16 @@ ngx_http_iothub_hub_identity(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
                "always that of the event";
     }
 
+    rc = ngx_http_iothub_hub_member(cf, &wh, "/status", &found);
+
+    if (rc == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (rc == NGX_OK && !ngx_http_iothub_hub_is_status(&found)) {
+        return "needs \"enabled\" or \"disabled\" as the \"status\"";
+    }
+
     /* what is between the braces, as it was written */
 
     members.data = root.raw.data + 1;
@@ -1055,6 +1067,17 @@ ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     hub->identity.len = p - hub->identity.data;
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_iothub_hub_is_status(ngx_http_iothub_value_t *value)
+{
+    return value->type == NGX_HTTP_IOTHUB_STRING
+           && ((value->text.len == 7
+                && ngx_strncmp(value->text.data, "enabled", 7) == 0)
+               || (value->text.len == 8
+                   && ngx_strncmp(value->text.data, "disabled", 8) == 0));
 }
 
 

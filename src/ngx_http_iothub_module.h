@@ -42,8 +42,8 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_complex_value_t        *pass;      /* or a constant: */
-    ngx_http_iothub_hub_t           *hub;
+    ngx_http_complex_value_t        *pass;
+    ngx_http_iothub_hub_t           *hub;       /* if found at start */
 
     const ngx_http_iothub_source_t  *source;
     ngx_http_complex_value_t        *fields[NGX_HTTP_IOTHUB_OVERRIDES];
@@ -64,7 +64,7 @@ typedef struct {
     ngx_http_iothub_secret_t        *secret;    /* NULL: off or not set */
     ngx_flag_t                       secret_set;
 
-    ngx_msec_t                       deadline;
+    ngx_msec_t                       deadline;  /* 0: the source's */
     ngx_uint_t                       accepted;
     ngx_uint_t                       rejected;
 } ngx_http_iothub_loc_conf_t;

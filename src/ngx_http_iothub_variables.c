@@ -9,6 +9,8 @@ static ngx_int_t ngx_http_iothub_variable_field(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_uint_t field);
+static ngx_int_t ngx_http_iothub_variable_safe(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_str_t *value);
 static ngx_int_t ngx_http_iothub_variable_data(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_text(ngx_http_request_t *r,
@@ -178,7 +180,7 @@ ngx_http_iothub_variable_field(ngx_http_request_t *r,
         break;
     }
 
-    return ngx_http_iothub_variable_set(v, value);
+    return ngx_http_iothub_variable_safe(r, v, value);
 }
 
 
@@ -220,7 +222,31 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
         return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
     }
 
-    return ngx_http_iothub_variable_set(v, &value.text);
+    return ngx_http_iothub_variable_safe(r, v, &value.text);
+}
+
+
+/* what goes into an add_header must not make a header of its own */
+
+static ngx_int_t
+ngx_http_iothub_variable_safe(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_str_t *value)
+{
+    ngx_str_t  text;
+
+    if (!ngx_http_iothub_event_has_controls(value)) {
+        return ngx_http_iothub_variable_set(v, value);
+    }
+
+    text.data = ngx_pnalloc(r->pool,
+                            ngx_http_iothub_json_escape(NULL, value));
+    if (text.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    text.len = ngx_http_iothub_json_escape(text.data, value);
+
+    return ngx_http_iothub_variable_set(v, &text);
 }
 
 
