@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_delivery.h"
+#include "ngx_http_iothub_alarm.h"
 #include "ngx_http_iothub_registry.h"
 #include "ngx_http_iothub_zone.h"
 
@@ -10,19 +11,30 @@
 
 #define NGX_HTTP_IOTHUB_BACKOFF_MIN      100
 #define NGX_HTTP_IOTHUB_BACKOFF_MAX      10000
-#define NGX_HTTP_IOTHUB_THROTTLE_MIN     1000
 #define NGX_HTTP_IOTHUB_POLL_MIN         25
 #define NGX_HTTP_IOTHUB_POLL_MAX         200
-#define NGX_HTTP_IOTHUB_LEASE_RENEW      1000
-#define NGX_HTTP_IOTHUB_FIRST_WAIT       5000
+#define NGX_HTTP_IOTHUB_RENEW            1000
+#define NGX_HTTP_IOTHUB_FIRST_WAIT       2000
+#define NGX_HTTP_IOTHUB_LOOK             200
+
+/* what a call takes: with less than this left, no further one is started */
+
+#define NGX_HTTP_IOTHUB_CALL_TIME        200
 
 /* a delivery that finds its identity deleted again gives up */
 
 #define NGX_HTTP_IOTHUB_CREATES_MAX      2
 
+/* how often a refused delivery looks for what another's question found */
+
+#define NGX_HTTP_IOTHUB_LOOKS_MAX        5
+
 #define NGX_HTTP_IOTHUB_RETRY_AFTER_MAX  300
 #define NGX_HTTP_IOTHUB_REQUEST_ID_MAX   64
 
+
+#define ngx_http_iothub_delivery_renews(d)                                    \
+    ((d)->leased || (d)->throttle.probing)
 
 #define ngx_http_iothub_delivery_until(at)                                    \
     ((ngx_msec_int_t) ((at) - ngx_current_msec))
@@ -36,6 +48,7 @@ typedef void (*ngx_http_iothub_answer_pt)(ngx_http_iothub_delivery_t *d,
 static void ngx_http_iothub_delivery_event(ngx_event_t *ev);
 static void ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_renew(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_lookup(
     ngx_http_iothub_delivery_t *d);
@@ -46,7 +59,12 @@ static ngx_uint_t ngx_http_iothub_delivery_found(
     ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_create(
     ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_book(ngx_http_iothub_delivery_t *d,
+    ngx_msec_t *wait);
 static ngx_int_t ngx_http_iothub_delivery_ask(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_look(ngx_http_iothub_delivery_t *d);
+static ngx_int_t ngx_http_iothub_delivery_enter(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_operation_e operation, ngx_uint_t may_wait);
 static ngx_int_t ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d,
     ngx_int_t rc);
 static void ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex);
@@ -61,17 +79,24 @@ static void ngx_http_iothub_delivery_ask_answer(
 static void ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_denied(ngx_http_iothub_delivery_t *d,
+    const char *detail);
 static void ngx_http_iothub_delivery_not_created(
     ngx_http_iothub_delivery_t *d, ngx_http_iothub_result_e result,
     const char *detail);
 static void ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_credentials(
+    ngx_http_iothub_delivery_t *d, const char *detail);
 static ngx_uint_t ngx_http_iothub_delivery_may_ask(
     ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_unask(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d);
 static ngx_uint_t ngx_http_iothub_delivery_next_key(
     ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
-    ngx_msec_t base, ngx_http_iothub_result_e result, const char *detail);
+    const ngx_http_iothub_verdict_t *verdict);
+static void ngx_http_iothub_delivery_throttled(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict);
 static void ngx_http_iothub_delivery_pause(ngx_http_iothub_delivery_t *d,
     ngx_msec_t wait);
 static void ngx_http_iothub_delivery_end(ngx_http_iothub_delivery_t *d,
@@ -110,6 +135,9 @@ static const struct {
     /* NGX_HTTP_IOTHUB_STEP_ASK */
     { "ask", ngx_http_iothub_delivery_ask, NGX_HTTP_IOTHUB_OPERATION_ASK,
       ngx_http_iothub_delivery_ask_answer },
+
+    /* NGX_HTTP_IOTHUB_STEP_REFUSED */
+    { "refused", ngx_http_iothub_delivery_look, 0, NULL },
 };
 
 
@@ -140,6 +168,9 @@ ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
     d->hash = ngx_http_iothub_identity_hash(d->hub->shm->identity,
                                             d->device_id.data,
                                             d->device_id.len);
+    d->throttle.hub = d->hub;
+    d->throttle.hash = d->hash;
+    d->throttle.log = c->log;
 
     cln = ngx_http_cleanup_add(d->request, 0);
 
@@ -211,6 +242,7 @@ ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d)
                        ngx_http_iothub_delivery_steps[d->step].name);
 
         d->request->connection->log->action = "delivering to the hub";
+        d->last = d->step;
 
         if (ngx_http_iothub_delivery_steps[d->step].run(d) != NGX_OK) {
             ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
@@ -228,21 +260,15 @@ ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d)
 static ngx_int_t
 ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d)
 {
-    if (d->leased && ngx_http_iothub_delivery_until(d->renew) <= 0) {
-
-        d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_LEASE_RENEW;
-
-        if (ngx_http_iothub_identity_lease_renew(d->hub->shm->identity,
-                                                 d->hash, &d->lease,
-                                                 ngx_current_msec)
-            != NGX_OK)
-        {
-            d->leased = 0;
-        }
+    if (ngx_http_iothub_delivery_renews(d)
+        && ngx_http_iothub_delivery_until(d->renew) <= 0)
+    {
+        ngx_http_iothub_delivery_renew(d);
     }
 
     if (d->done) {
-        return d->running && d->leased ? NGX_AGAIN : NGX_DONE;
+        return d->running && ngx_http_iothub_delivery_renews(d) ? NGX_AGAIN
+                                                                : NGX_DONE;
     }
 
     if (d->step == NGX_HTTP_IOTHUB_STEP_END && !d->running) {
@@ -282,12 +308,32 @@ ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d)
 }
 
 
+/* what others would take over if this worker were dead */
+
+static void
+ngx_http_iothub_delivery_renew(ngx_http_iothub_delivery_t *d)
+{
+    d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_RENEW;
+
+    if (d->leased
+        && ngx_http_iothub_identity_lease_renew(d->hub->shm->identity,
+                                                d->hash, &d->lease,
+                                                ngx_current_msec)
+           != NGX_OK)
+    {
+        d->leased = 0;
+    }
+
+    ngx_http_iothub_throttle_keep(&d->throttle);
+}
+
+
 static void
 ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d)
 {
     ngx_msec_int_t  timer, next;
 
-    timer = d->done ? NGX_HTTP_IOTHUB_LEASE_RENEW
+    timer = d->done ? NGX_HTTP_IOTHUB_RENEW
                     : ngx_http_iothub_delivery_until(d->deadline);
 
     if (d->waiting) {
@@ -295,7 +341,7 @@ ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d)
         timer = ngx_min(timer, next);
     }
 
-    if (d->leased) {
+    if (ngx_http_iothub_delivery_renews(d)) {
         next = ngx_http_iothub_delivery_until(d->renew);
         timer = ngx_min(timer, next);
     }
@@ -355,6 +401,18 @@ ngx_http_iothub_delivery_lookup(ngx_http_iothub_delivery_t *d)
 static ngx_int_t
 ngx_http_iothub_delivery_send(ngx_http_iothub_delivery_t *d)
 {
+    switch (ngx_http_iothub_delivery_enter(d, NGX_HTTP_IOTHUB_OPERATION_SEND,
+                                           1))
+    {
+    case NGX_AGAIN:
+        return NGX_OK;
+
+    case NGX_DECLINED:
+        ngx_http_iothub_delivery_end(d, d->throttle.result,
+                                     d->throttle.detail);
+        return NGX_OK;
+    }
+
     d->sent = ngx_time();
     d->tries++;
 
@@ -412,7 +470,7 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
     }
 
     d->leased = 1;
-    d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_LEASE_RENEW;
+    d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_RENEW;
 
     if (ngx_http_iothub_delivery_found(d)) {
         ngx_http_iothub_delivery_release(d);
@@ -428,28 +486,7 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
         return NGX_OK;
     }
 
-    /* in register first, it may well exist: no turn is waited for */
-
-    wait = d->missing ? ngx_http_iothub_delivery_until(d->deadline) : 0;
-
-    if (ngx_http_iothub_gate_rate_book(&d->hub->shm->rate, d->hub->rate,
-                                       d->hub->burst, ngx_current_msec, wait,
-                                       &wait)
-        != NGX_OK)
-    {
-        d->retry_after = wait / 1000 + 1;
-
-        ngx_http_iothub_delivery_not_created(d,
-            NGX_HTTP_IOTHUB_CREATION_LIMITED,
-            "the identity is missing, and the rate of creations is spent");
-        return NGX_OK;
-    }
-
-    d->booked = 1;
     d->step = NGX_HTTP_IOTHUB_STEP_CREATE;
-
-    d->wait = ngx_current_msec + wait;
-    d->waiting = 1;
 
     return NGX_OK;
 }
@@ -477,15 +514,89 @@ ngx_http_iothub_delivery_found(ngx_http_iothub_delivery_t *d)
 }
 
 
+/*
+ * In register first, the identity may well exist: then neither a gate nor a
+ * turn is waited for.
+ */
+
 static ngx_int_t
 ngx_http_iothub_delivery_create(ngx_http_iothub_delivery_t *d)
 {
+    ngx_msec_t  wait;
+
+    switch (ngx_http_iothub_delivery_enter(d,
+                                           NGX_HTTP_IOTHUB_OPERATION_CREATE,
+                                           d->missing))
+    {
+    case NGX_AGAIN:
+        return NGX_OK;
+
+    case NGX_DECLINED:
+        ngx_http_iothub_delivery_not_created(d, d->throttle.result,
+                                             d->throttle.detail);
+        return NGX_OK;
+    }
+
+    if (!d->booked) {
+
+        if (ngx_http_iothub_delivery_book(d, &wait) != NGX_OK) {
+            ngx_http_iothub_delivery_not_created(d,
+                NGX_HTTP_IOTHUB_CREATION_LIMITED,
+                "the identity is missing, and the rate of creations is "
+                "spent");
+            return NGX_OK;
+        }
+
+        if (wait) {
+            d->waiting = 1;
+            d->wait = d->turn;
+            return NGX_OK;
+        }
+    }
+
     d->booked = 0;
-    d->creates++;
 
     return ngx_http_iothub_delivery_call(d,
                ngx_http_iothub_registry_create(d->request->pool,
                                                &d->exchange, !d->missing));
+}
+
+
+/* a turn that leaves time to create and to send */
+
+static ngx_int_t
+ngx_http_iothub_delivery_book(ngx_http_iothub_delivery_t *d,
+    ngx_msec_t *wait)
+{
+    ngx_msec_int_t  most;
+
+    most = 0;
+
+    if (d->missing) {
+        most = ngx_http_iothub_delivery_until(d->deadline)
+               - 2 * NGX_HTTP_IOTHUB_CALL_TIME;
+        most = ngx_max(most, 0);
+    }
+
+    if (ngx_http_iothub_gate_rate_book(&d->hub->shm->rate, d->hub->rate,
+                                       d->hub->burst, ngx_current_msec, most,
+                                       wait)
+        != NGX_OK)
+    {
+        d->retry_after = *wait / 1000 + 1;
+        return NGX_DECLINED;
+    }
+
+    d->booked = 1;
+    d->turn = ngx_current_msec + *wait;
+
+    if (*wait && d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+        d->result = NGX_HTTP_IOTHUB_CREATION_LIMITED;
+        d->detail = "the identity is missing, and its turn to be created "
+                    "did not come before the deadline";
+    }
+
+    return NGX_OK;
 }
 
 
@@ -496,6 +607,58 @@ ngx_http_iothub_delivery_ask(ngx_http_iothub_delivery_t *d)
 
     return ngx_http_iothub_delivery_call(d,
                ngx_http_iothub_registry_ask(d->request->pool, &d->exchange));
+}
+
+
+/* has another's question been answered meanwhile? */
+
+static ngx_int_t
+ngx_http_iothub_delivery_look(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_delivery_refused(d);
+
+    return NGX_OK;
+}
+
+
+/*
+ * NGX_OK: the gates let the call go; NGX_AGAIN: to be asked again, later;
+ * NGX_DECLINED: they do not, and throttle says why.
+ */
+
+static ngx_int_t
+ngx_http_iothub_delivery_enter(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_operation_e operation, ngx_uint_t may_wait)
+{
+    ngx_http_iothub_throttle_t  *th;
+
+    th = &d->throttle;
+
+    if (ngx_http_iothub_throttle_enter(th, operation) == NGX_OK) {
+
+        if (th->probing && !d->leased) {
+            d->renew = ngx_current_msec + NGX_HTTP_IOTHUB_RENEW;
+        }
+
+        return NGX_OK;
+    }
+
+    d->retry_after = th->retry_after;
+
+    if (!may_wait
+        || th->wait == 0
+        || (ngx_msec_int_t) (th->wait + NGX_HTTP_IOTHUB_CALL_TIME)
+           >= ngx_http_iothub_delivery_until(d->deadline))
+    {
+        return NGX_DECLINED;
+    }
+
+    d->result = th->result;
+    d->detail = th->detail;
+    d->waiting = 1;
+    d->wait = ngx_current_msec + th->wait;
+
+    return NGX_AGAIN;
 }
 
 
@@ -514,7 +677,6 @@ ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d, ngx_int_t rc)
         return NGX_ERROR;
     }
 
-    d->calling = d->step;
     d->running = 1;
 
     return NGX_OK;
@@ -533,9 +695,11 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     ngx_uint_t                        status;
     ngx_http_iothub_hub_error_t       err;
+    ngx_http_iothub_operation_e       operation;
     const ngx_http_iothub_verdict_t  *verdict;
 
     d->running = 0;
+    operation = ngx_http_iothub_delivery_steps[d->last].operation;
 
     /* nginx has been "sending to client" meanwhile, which is not so */
 
@@ -547,17 +711,26 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     ngx_http_iothub_hub_error_parse(status, &ex->error, &ex->answer, &err);
 
-    verdict = ngx_http_iothub_hub_error_classify(
-                  ngx_http_iothub_delivery_steps[d->calling].operation,
-                  status, &err);
+    verdict = ngx_http_iothub_hub_error_classify(operation, status, &err);
 
     ngx_http_iothub_delivery_note(d, &err);
 
-    ngx_http_iothub_delivery_steps[d->calling].answer(d, verdict);
+    if (status == NGX_HTTP_UNAUTHORIZED) {
+        ngx_http_iothub_alarm_clock(d->hub, &ex->date, ngx_time(),
+                                    d->request->connection->log);
+    }
+
+    ngx_http_iothub_throttle_answered(&d->throttle, operation,
+                                      verdict->action, d->backoff,
+                                      d->retry_after);
+    d->retry_after = d->throttle.retry_after;
+
+    ngx_http_iothub_delivery_steps[d->last].answer(d, verdict);
 
     if (d->done) {
         ngx_http_iothub_delivery_unask(d);
         ngx_http_iothub_delivery_release(d);
+        ngx_http_iothub_throttle_drop(&d->throttle);
 
         ngx_http_iothub_delivery_log(d, "iothub call ended after the "
                                         "deadline");
@@ -621,6 +794,17 @@ static void
 ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
     const ngx_http_iothub_verdict_t *verdict)
 {
+    if (d->denied
+        && (verdict->action == NGX_HTTP_IOTHUB_ACTION_DONE
+            || verdict->action == NGX_HTTP_IOTHUB_ACTION_CREATE))
+    {
+        /* the keys are good, then */
+
+        d->denied = 0;
+        ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_WRITE,
+                              d->request->connection->log);
+    }
+
     switch (verdict->action) {
 
     case NGX_HTTP_IOTHUB_ACTION_DONE:
@@ -629,6 +813,7 @@ ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
                                      NGX_HTTP_IOTHUB_IDENTITY_KNOWN,
                                      ngx_time());
         ngx_http_iothub_zone_key_works(d->hub, d->key);
+        ngx_http_iothub_throttle_accepted(&d->throttle);
         ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_DELIVERED, NULL);
         break;
 
@@ -659,13 +844,11 @@ ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_THROTTLED:
-        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_THROTTLE_MIN,
-                                       verdict->result, verdict->detail);
+        ngx_http_iothub_delivery_throttled(d, verdict);
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_RETRY:
-        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_BACKOFF_MIN,
-                                       verdict->result, verdict->detail);
+        ngx_http_iothub_delivery_retry(d, verdict);
         break;
 
     default: /* quota, permanent */
@@ -691,7 +874,9 @@ ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d)
     state = ngx_http_iothub_identity_lookup(identity, d->hash, ngx_time(),
                                             NULL);
 
-    if (state == NGX_HTTP_IOTHUB_IDENTITY_RECHECK || d->exists) {
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_RECHECK
+        || (d->exists && !d->asked))
+    {
         ngx_http_iothub_delivery_refused(d);
         return;
     }
@@ -746,7 +931,7 @@ ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d)
 
     n = sizeof(ngx_http_iothub_delivery_settling) / sizeof(ngx_msec_t);
 
-    if (d->creates == 0) {
+    if (d->creates == 0 && !d->exists) {
         d->identity = "WAITED";
     }
 
@@ -754,6 +939,12 @@ ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d)
     d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
     d->detail = "the identity was created, and the hub does not take "
                 "messages for it yet";
+
+    if (d->not_told) {
+        d->result = NGX_HTTP_IOTHUB_CREDENTIALS;
+        d->detail = "the hub takes no messages of the device, and the "
+                    "policy lacks registry read to find out why";
+    }
 
     if (d->settled < n) {
         ngx_http_iothub_delivery_pause(d,
@@ -784,29 +975,44 @@ ngx_http_iothub_delivery_create_answer(ngx_http_iothub_delivery_t *d,
     case NGX_HTTP_IOTHUB_ACTION_OTHER_KEY:
 
         if (!ngx_http_iothub_delivery_next_key(d)) {
-            ngx_http_iothub_delivery_not_created(d,
-                NGX_HTTP_IOTHUB_CREDENTIALS,
-                "the hub refuses every key, or the policy lacks registry "
-                "write");
+            ngx_http_iothub_delivery_denied(d, verdict->detail);
         }
 
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_RETRY:
 
-        if (d->hub->registering == NGX_HTTP_IOTHUB_REGISTER_FIRST
-            && !d->missing)
-        {
-            ngx_http_iothub_delivery_not_created(d, verdict->result,
-                                                 verdict->detail);
+        if (d->missing) {
+            ngx_http_iothub_delivery_retry(d, verdict);
             break;
         }
 
-        ngx_http_iothub_delivery_retry(d, NGX_HTTP_IOTHUB_BACKOFF_MIN,
-                                       verdict->result, verdict->detail);
+        if (!d->exchange.complete) {
+            ngx_http_iothub_throttle_registry_silent(&d->throttle);
+        }
+
+        ngx_http_iothub_delivery_not_created(d, verdict->result,
+                                             verdict->detail);
         break;
 
-    default: /* throttled, quota, permanent */
+    case NGX_HTTP_IOTHUB_ACTION_THROTTLED:
+
+        if (d->missing) {
+            ngx_http_iothub_delivery_throttled(d, verdict);
+            break;
+        }
+
+        ngx_http_iothub_delivery_not_created(d, verdict->result,
+                                             verdict->detail);
+        break;
+
+    default: /* quota, permanent */
+
+        if (verdict->result == NGX_HTTP_IOTHUB_CREDENTIALS) {
+            ngx_http_iothub_delivery_denied(d, verdict->detail);
+            break;
+        }
+
         ngx_http_iothub_delivery_not_created(d, verdict->result,
                                              verdict->detail);
         break;
@@ -824,6 +1030,7 @@ ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d)
 
     if (d->exchange.status < 300) {
 
+        d->creates++;
         d->identity = "CREATED";
 
         ngx_http_iothub_identity_set(identity, d->hash,
@@ -855,6 +1062,31 @@ ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d)
 }
 
 
+/* the registry refuses to create, by every key */
+
+static void
+ngx_http_iothub_delivery_denied(ngx_http_iothub_delivery_t *d,
+    const char *detail)
+{
+    ngx_http_iothub_throttle_registry_refused(&d->throttle);
+    d->retry_after = d->throttle.retry_after;
+
+    if (d->missing) {
+
+        /* the hub has taken the key for the message */
+
+        ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_WRITE,
+                              d->request->connection->log);
+
+    } else {
+        d->denied = 1;
+    }
+
+    ngx_http_iothub_delivery_not_created(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                         detail);
+}
+
+
 /*
  * In register first, a registry that is limited, down or closed to us does
  * not hold back a device that may well exist.
@@ -867,6 +1099,7 @@ ngx_http_iothub_delivery_not_created(ngx_http_iothub_delivery_t *d,
     ngx_http_iothub_delivery_release(d);
 
     if (!d->missing) {
+        d->result = NGX_HTTP_IOTHUB_NO_RESULT;
         d->step = NGX_HTTP_IOTHUB_STEP_SEND;
         return;
     }
@@ -901,8 +1134,24 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
         return;
     }
 
+    if (!d->asked && d->looks < NGX_HTTP_IOTHUB_LOOKS_MAX) {
+
+        /* another may have put the question just now */
+
+        d->looks++;
+        d->step = NGX_HTTP_IOTHUB_STEP_REFUSED;
+        d->result = d->refused ? NGX_HTTP_IOTHUB_CREDENTIALS
+                               : NGX_HTTP_IOTHUB_UNAVAILABLE;
+        d->detail = "the hub takes no messages of this device, and was "
+                    "asked why already";
+
+        ngx_http_iothub_delivery_pause(d, NGX_HTTP_IOTHUB_LOOK);
+        return;
+    }
+
     if (d->refused) {
-        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+        ngx_http_iothub_alarm_messages(d->hub, d->request->connection->log);
+        ngx_http_iothub_delivery_credentials(d,
                                      "the hub refuses every key, or the "
                                      "policy lacks device connect");
         return;
@@ -914,12 +1163,27 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
 }
 
 
+/* messages are refused, and the device is not known to be the reason */
+
+static void
+ngx_http_iothub_delivery_credentials(ngx_http_iothub_delivery_t *d,
+    const char *detail)
+{
+    ngx_http_iothub_throttle_refused(&d->throttle);
+    d->retry_after = d->throttle.retry_after;
+
+    ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS, detail);
+}
+
+
 /* makes the question the next step, if it may be put */
 
 static ngx_uint_t
 ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
 {
     if (d->asked
+        || ngx_http_iothub_delivery_enter(d, NGX_HTTP_IOTHUB_OPERATION_ASK, 0)
+           != NGX_OK
         || ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
                                         ngx_time())
            != NGX_OK)
@@ -981,7 +1245,9 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
         }
 
         if (d->refused) {
-            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+            ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_CONNECT,
+                                  d->request->connection->log);
+            ngx_http_iothub_delivery_credentials(d,
                                          "the device is enabled, and the "
                                          "hub refuses its messages: the "
                                          "policy lacks device connect");
@@ -1010,13 +1276,15 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
             return;
         }
 
-        ngx_http_iothub_delivery_unask(d);
-        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
-                                     "the hub refuses every key, or the "
-                                     "policy lacks registry read");
+        ngx_http_iothub_delivery_not_told(d);
         break;
 
     default:
+
+        if (verdict->result == NGX_HTTP_IOTHUB_CREDENTIALS) {
+            ngx_http_iothub_delivery_not_told(d);
+            break;
+        }
 
         ngx_http_iothub_delivery_unask(d);
 
@@ -1039,6 +1307,37 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
 }
 
 
+/*
+ * The registry refused the question.  It was put, though: it is not put again
+ * for each webhook of the device.
+ */
+
+static void
+ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
+{
+    d->asking = 0;
+
+    if (d->refused) {
+        ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
+                              d->request->connection->log);
+        ngx_http_iothub_delivery_credentials(d, "the hub refuses every key");
+        return;
+    }
+
+    ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_READ,
+                          d->request->connection->log);
+
+    /* it may be young, and is given the time that takes */
+
+    d->not_told = 1;
+
+    ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
+                                 NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
+                                 ngx_time());
+    ngx_http_iothub_delivery_settle(d);
+}
+
+
 /* the other key is tried once in a delivery */
 
 static ngx_uint_t
@@ -1050,7 +1349,14 @@ ngx_http_iothub_delivery_next_key(ngx_http_iothub_delivery_t *d)
 
     d->other_key = 1;
     d->key = !d->key;
-    d->step = d->calling;
+    d->step = d->last;
+
+    /* a turn to create is for both */
+
+    if (d->last == NGX_HTTP_IOTHUB_STEP_CREATE) {
+        d->booked = 1;
+        d->turn = ngx_current_msec;
+    }
 
     return 1;
 }
@@ -1060,20 +1366,20 @@ ngx_http_iothub_delivery_next_key(ngx_http_iothub_delivery_t *d)
 
 static void
 ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
-    ngx_msec_t base, ngx_http_iothub_result_e result, const char *detail)
+    const ngx_http_iothub_verdict_t *verdict)
 {
     ngx_msec_t  wait;
 
-    d->result = result;
-    d->detail = detail;
-    d->step = d->calling;
+    d->result = verdict->result;
+    d->detail = verdict->detail;
+    d->step = d->last;
 
     if (d->exchange.timed_out) {
         d->result = NGX_HTTP_IOTHUB_TIMEOUT;
         d->detail = "the hub did not answer in time";
     }
 
-    wait = base << ngx_min(d->backoff, 7);
+    wait = NGX_HTTP_IOTHUB_BACKOFF_MIN << ngx_min(d->backoff, 7);
     wait = ngx_min(wait, NGX_HTTP_IOTHUB_BACKOFF_MAX);
     wait = 1 + ngx_random() % wait;
 
@@ -1083,12 +1389,27 @@ ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
 }
 
 
+/* a gate holds it back now, with all others */
+
+static void
+ngx_http_iothub_delivery_throttled(ngx_http_iothub_delivery_t *d,
+    const ngx_http_iothub_verdict_t *verdict)
+{
+    d->result = verdict->result;
+    d->detail = verdict->detail;
+    d->step = d->last;
+    d->backoff++;
+}
+
+
 /* what cannot be done before the deadline is not waited for */
 
 static void
 ngx_http_iothub_delivery_pause(ngx_http_iothub_delivery_t *d, ngx_msec_t wait)
 {
-    if ((ngx_msec_int_t) wait >= ngx_http_iothub_delivery_until(d->deadline)) {
+    if ((ngx_msec_int_t) (wait + NGX_HTTP_IOTHUB_CALL_TIME)
+        >= ngx_http_iothub_delivery_until(d->deadline))
+    {
         ngx_http_iothub_delivery_end(d, d->result, d->detail);
         return;
     }
@@ -1121,9 +1442,10 @@ ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
 
     if (!d->running) {
         ngx_http_iothub_delivery_unask(d);
+        ngx_http_iothub_throttle_drop(&d->throttle);
     }
 
-    if (d->running && d->leased) {
+    if (d->running && ngx_http_iothub_delivery_renews(d)) {
         ngx_http_iothub_delivery_arm(d);
 
     } else {
@@ -1157,7 +1479,7 @@ ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d)
 
     if (d->booked) {
         ngx_http_iothub_gate_rate_return(&d->hub->shm->rate, d->hub->rate,
-                                         ngx_current_msec, d->wait);
+                                         ngx_current_msec, d->turn);
         d->booked = 0;
     }
 
@@ -1193,6 +1515,7 @@ ngx_http_iothub_delivery_cleanup(void *data)
 
     ngx_http_iothub_delivery_unask(d);
     ngx_http_iothub_delivery_release(d);
+    ngx_http_iothub_throttle_drop(&d->throttle);
 
     if (d->event.timer_set) {
         ngx_del_timer(&d->event);
@@ -1241,8 +1564,7 @@ ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, const char *what)
                   "hub status: %ui, hub error: \"%V\", hub request id: "
                   "\"%V\", tries: %ui: %s",
                   what, &d->hub->name, &d->device_id,
-                  ngx_http_iothub_delivery_steps[d->calls || d->running
-                                                 ? d->calling : 0].name,
+                  ngx_http_iothub_delivery_steps[d->last].name,
                   &ngx_http_iothub_results[d->result].word, status,
                   &d->hub_error, &d->hub_request_id, d->tries,
                   d->detail ? d->detail : "-");

@@ -18,6 +18,7 @@
 #include "ngx_http_iothub_hub_error.h"
 #include "ngx_http_iothub_message.h"
 #include "ngx_http_iothub_outcome.h"
+#include "ngx_http_iothub_throttle.h"
 
 
 #define NGX_HTTP_IOTHUB_DELIVERY_STATUSES  32
@@ -34,6 +35,7 @@ typedef enum {
     NGX_HTTP_IOTHUB_STEP_LEASE,
     NGX_HTTP_IOTHUB_STEP_CREATE,
     NGX_HTTP_IOTHUB_STEP_ASK,
+    NGX_HTTP_IOTHUB_STEP_REFUSED,
     NGX_HTTP_IOTHUB_STEP_END
 } ngx_http_iothub_step_e;
 
@@ -75,20 +77,23 @@ struct ngx_http_iothub_delivery_s {
     /* private */
 
     ngx_http_iothub_step_e          step;
-    ngx_http_iothub_step_e          calling;   /* of the running call */
+    ngx_http_iothub_step_e          last;      /* taken, of the running call */
     ngx_msec_t                      wait;      /* not before, if waiting */
     uint64_t                        hash;
     uint64_t                        lease;
-    ngx_msec_t                      renew;     /* the lease, at */
+    ngx_msec_t                      renew;     /* lease and probe, at */
+    ngx_msec_t                      turn;      /* to create, if booked */
     time_t                          sent;
     ngx_uint_t                      key;
     ngx_uint_t                      settled;   /* waits for a young identity */
     ngx_uint_t                      backoff;   /* failed calls */
     ngx_uint_t                      polls;
     ngx_uint_t                      creates;
+    ngx_uint_t                      looks;     /* for another's question */
     ngx_event_t                     event;
     ngx_queue_t                     queue;
     ngx_http_iothub_exchange_t      exchange;
+    ngx_http_iothub_throttle_t      throttle;
     unsigned                        waiting:1;
     unsigned                        queued:1;
     unsigned                        leased:1;
@@ -97,8 +102,10 @@ struct ngx_http_iothub_delivery_s {
     unsigned                        missing:1; /* the hub said so on a send */
     unsigned                        exists:1;  /* the hub said so on a PUT */
     unsigned                        refused:1; /* a send met 401 or 403 */
+    unsigned                        denied:1;  /* a PUT met 401 or 403 */
     unsigned                        asking:1;  /* for all, until answered */
     unsigned                        asked:1;
+    unsigned                        not_told:1;
     unsigned                        done:1;
 };
 

@@ -47,6 +47,8 @@ static const struct {
       offsetof(ngx_http_iothub_exchange_t, request_id) },
     { ngx_string("retry-after"),
       offsetof(ngx_http_iothub_exchange_t, retry_after) },
+    { ngx_string("date"),
+      offsetof(ngx_http_iothub_exchange_t, date) },
     { ngx_null_string, 0 }
 };
 
@@ -65,6 +67,7 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     ngx_str_null(&ex->error);
     ngx_str_null(&ex->request_id);
     ngx_str_null(&ex->retry_after);
+    ngx_str_null(&ex->date);
 
     ex->post.handler = ngx_http_iothub_exchange_done;
     ex->post.data = ex;

@@ -11,8 +11,11 @@
 #define NGX_HTTP_IOTHUB_GATE_REASON        0xff
 #define NGX_HTTP_IOTHUB_GATE_SERIAL        ((uint64_t) 0x7ff << 8)
 #define NGX_HTTP_IOTHUB_GATE_SERIAL_ONE    ((uint64_t) 1 << 8)
-#define NGX_HTTP_IOTHUB_GATE_PROBING       ((uint64_t) 1 << 19)
+#define NGX_HTTP_IOTHUB_GATE_PROBED        ((uint64_t) 1 << 19)
 #define NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT   20
+
+#define NGX_HTTP_IOTHUB_GATE_SECOND_BITS   24
+#define NGX_HTTP_IOTHUB_GATE_SECOND_MASK   0xffffff
 
 /* how far the cached clocks of two workers may be apart, ms */
 #define NGX_HTTP_IOTHUB_GATE_SKEW          60000
@@ -28,6 +31,10 @@ static ngx_uint_t ngx_http_iothub_gate_swap(uint64_t *word, uint64_t *old,
     uint64_t value);
 static uint64_t ngx_http_iothub_gate_word(uint64_t old, uint64_t until,
     uint64_t low);
+static uint64_t ngx_http_iothub_gate_suspect_word(uint64_t hash,
+    ngx_msec_t now_ms);
+static ngx_int_t ngx_http_iothub_gate_left(uint64_t word, ngx_msec_t now_ms,
+    ngx_msec_t *left_ms);
 static ngx_uint_t ngx_http_iothub_gate_holds(uint64_t word, uint64_t now);
 
 
@@ -126,7 +133,7 @@ ngx_http_iothub_gate_rate_return(ngx_http_iothub_gate_rate_t *gr,
 
 ngx_uint_t
 ngx_http_iothub_gate_check(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
-    ngx_msec_t *until, uint64_t *probe)
+    ngx_msec_t *until, ngx_uint_t *reason, uint64_t *probe)
 {
     uint64_t  old, word;
 
@@ -139,12 +146,15 @@ ngx_http_iothub_gate_check(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
 
         if (ngx_http_iothub_gate_holds(old, now_ms)) {
             *until = old >> NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT;
-            return NGX_HTTP_IOTHUB_GATE_CLOSED;
+            *reason = old & NGX_HTTP_IOTHUB_GATE_REASON;
+            return (old & NGX_HTTP_IOTHUB_GATE_PROBED)
+                   ? NGX_HTTP_IOTHUB_GATE_PROBING
+                   : NGX_HTTP_IOTHUB_GATE_CLOSED;
         }
 
         word = ngx_http_iothub_gate_word(old,
                                  now_ms + NGX_HTTP_IOTHUB_GATE_PROBE_TIME,
-                                 NGX_HTTP_IOTHUB_GATE_PROBING
+                                 NGX_HTTP_IOTHUB_GATE_PROBED
                                  | (old & NGX_HTTP_IOTHUB_GATE_REASON));
 
     } while (!ngx_http_iothub_gate_swap(&gate->word, &old, word));
@@ -155,7 +165,7 @@ ngx_http_iothub_gate_check(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
 }
 
 
-void
+ngx_int_t
 ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
     ngx_msec_t until_ms, ngx_uint_t reason)
 {
@@ -167,16 +177,16 @@ ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
     old = __atomic_load_n(&gate->word, __ATOMIC_ACQUIRE);
 
     do {
-        if (!(old & NGX_HTTP_IOTHUB_GATE_PROBING)) {
+        if (!(old & NGX_HTTP_IOTHUB_GATE_PROBED)) {
 
             if (until_ms == now_ms) {
-                return;
+                return NGX_DECLINED;
             }
 
             if (ngx_http_iothub_gate_holds(old, now_ms)
                 && old >> NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT >= until_ms)
             {
-                return;
+                return NGX_DECLINED;
             }
         }
 
@@ -184,6 +194,9 @@ ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate, ngx_msec_t now_ms,
                                          reason & NGX_HTTP_IOTHUB_GATE_REASON);
 
     } while (!ngx_http_iothub_gate_swap(&gate->word, &old, word));
+
+    return (old >> NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT == 0) ? NGX_OK
+                                                          : NGX_DECLINED;
 }
 
 
@@ -225,7 +238,7 @@ ngx_http_iothub_gate_keep(ngx_http_iothub_gate_t *gate, uint64_t *probe,
 
     word = ngx_http_iothub_gate_word(old,
                                  now_ms + NGX_HTTP_IOTHUB_GATE_PROBE_TIME,
-                                 NGX_HTTP_IOTHUB_GATE_PROBING
+                                 NGX_HTTP_IOTHUB_GATE_PROBED
                                  | (old & NGX_HTTP_IOTHUB_GATE_REASON));
 
     if (!ngx_http_iothub_gate_swap(&gate->word, &old, word)) {
@@ -243,6 +256,80 @@ ngx_http_iothub_gate_reason(ngx_http_iothub_gate_t *gate)
 {
     return __atomic_load_n(&gate->word, __ATOMIC_ACQUIRE)
            & NGX_HTTP_IOTHUB_GATE_REASON;
+}
+
+
+ngx_int_t
+ngx_http_iothub_gate_suspect(ngx_http_iothub_gate_suspect_t *gs,
+    uint64_t hash, ngx_msec_t now_ms)
+{
+    uint64_t    old, word;
+    ngx_msec_t  left_ms;
+
+    word = ngx_http_iothub_gate_suspect_word(hash, now_ms);
+    old = __atomic_exchange_n(&gs->word, word, __ATOMIC_ACQ_REL);
+
+    if (old == 0
+        || (old ^ word) >> NGX_HTTP_IOTHUB_GATE_SECOND_BITS == 0
+        || ngx_http_iothub_gate_left(old, now_ms, &left_ms) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_gate_suspected(ngx_http_iothub_gate_suspect_t *gs,
+    uint64_t hash, ngx_msec_t now_ms, ngx_msec_t *left_ms)
+{
+    uint64_t  word;
+
+    word = __atomic_load_n(&gs->word, __ATOMIC_ACQUIRE);
+
+    if (word == 0
+        || (word ^ ngx_http_iothub_gate_suspect_word(hash, now_ms))
+           >> NGX_HTTP_IOTHUB_GATE_SECOND_BITS
+           != 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_iothub_gate_left(word, now_ms, left_ms);
+}
+
+
+void
+ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs)
+{
+    /* it is called after every success: the line stays shared if it is 0 */
+
+    if (__atomic_load_n(&gs->word, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&gs->word, 0, __ATOMIC_RELEASE);
+    }
+}
+
+
+ngx_int_t
+ngx_http_iothub_gate_alarm(uint64_t *word, ngx_msec_t now_ms)
+{
+    uint64_t  old, now;
+
+    now = ngx_max(now_ms, 1);
+    old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+    if (old && now - old < NGX_HTTP_IOTHUB_GATE_ALARM) {
+        return NGX_DECLINED;
+    }
+
+    /* the cached clock of another worker may be ahead of this one's */
+
+    if (old > now && old - now < NGX_HTTP_IOTHUB_GATE_SKEW) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_iothub_gate_swap(word, &old, now) ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -281,6 +368,45 @@ ngx_http_iothub_gate_word(uint64_t old, uint64_t until, uint64_t low)
 
     return ngx_max(until, 1) << NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT
            | serial | low;
+}
+
+
+static uint64_t
+ngx_http_iothub_gate_suspect_word(uint64_t hash, ngx_msec_t now_ms)
+{
+    uint64_t  second;
+
+    second = (now_ms / 1000) & NGX_HTTP_IOTHUB_GATE_SECOND_MASK;
+
+    /* never 0, which is "none" */
+
+    return (hash >> NGX_HTTP_IOTHUB_GATE_SECOND_BITS
+            << NGX_HTTP_IOTHUB_GATE_SECOND_BITS)
+           | ngx_max(second, 1);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_gate_left(uint64_t word, ngx_msec_t now_ms,
+    ngx_msec_t *left_ms)
+{
+    uint64_t  age;
+
+    age = (now_ms / 1000 - word) & NGX_HTTP_IOTHUB_GATE_SECOND_MASK;
+
+    /* set by a worker whose cached clock was ahead */
+
+    if (age == NGX_HTTP_IOTHUB_GATE_SECOND_MASK) {
+        age = 0;
+    }
+
+    if (age * 1000 >= NGX_HTTP_IOTHUB_GATE_SUSPECT) {
+        return NGX_DECLINED;
+    }
+
+    *left_ms = NGX_HTTP_IOTHUB_GATE_SUSPECT - age * 1000;
+
+    return NGX_OK;
 }
 
 

@@ -34,12 +34,15 @@
 #define NGX_HTTP_IOTHUB_GATE_OPEN        0
 #define NGX_HTTP_IOTHUB_GATE_CLOSED      1
 #define NGX_HTTP_IOTHUB_GATE_PROBE       2
+#define NGX_HTTP_IOTHUB_GATE_PROBING     3
 
 /* milliseconds */
 
 #define NGX_HTTP_IOTHUB_GATE_PROBE_TIME  5000
 #define NGX_HTTP_IOTHUB_GATE_MAX_TIME    86400000    /* of one closing */
 #define NGX_HTTP_IOTHUB_GATE_MAX_WAIT    300000      /* of one booking */
+#define NGX_HTTP_IOTHUB_GATE_SUSPECT     10000
+#define NGX_HTTP_IOTHUB_GATE_ALARM       60000
 
 
 /* until 44 | probe 1 | serial 11 | reason 8; until 0 is an open gate */
@@ -47,6 +50,13 @@
 typedef struct {
     uint64_t   word;
 } ngx_http_iothub_gate_t;
+
+
+/* the device that was refused last: hash 40 | second of now_ms 24; 0: none */
+
+typedef struct {
+    uint64_t   word;
+} ngx_http_iothub_gate_suspect_t;
 
 
 /* when the next one is due, in nanoseconds of now_ms (GCRA) */
@@ -91,24 +101,28 @@ void ngx_http_iothub_gate_rate_return(ngx_http_iothub_gate_rate_t *gr,
  * May a call go?
  *
  *   OPEN    yes
- *   CLOSED  no; *until becomes the time at which to ask again at the latest.
- *           While a probe runs it may open sooner: poll if that matters
+ *   CLOSED  no; *until becomes the time at which to ask again
+ *   PROBING no, but the closing is over and another finds out; the gate may
+ *           open at any moment, and *until is when the probe is given up
  *   PROBE   the closing is over, and this caller alone may try.  It reports
  *           by open() or drop() with *probe, or by close(); if it does not
  *           within PROBE_TIME, the next caller becomes the probe
  *
- * until and probe may not be NULL and are changed only as said.
+ * *reason becomes why it was closed, with CLOSED and PROBING.  None of the
+ * pointers may be NULL; what they point to is changed only as said.
  */
 ngx_uint_t ngx_http_iothub_gate_check(ngx_http_iothub_gate_t *gate,
-    ngx_msec_t now_ms, ngx_msec_t *until, uint64_t *probe);
+    ngx_msec_t now_ms, ngx_msec_t *until, ngx_uint_t *reason,
+    uint64_t *probe);
 
 /*
  * Closes a gate until until_ms (MAX_TIME from now at the most).  It prolongs
  * a closing and never shortens one; it ends a running probe, whose failure
  * this is.  Closing an open gate until now or earlier changes nothing.
- * reason is the caller's, 0 to 255.
+ * reason is the caller's, 0 to 255.  Returns NGX_OK if the gate was open,
+ * NGX_DECLINED if it was not, or still is.
  */
-void ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate,
+ngx_int_t ngx_http_iothub_gate_close(ngx_http_iothub_gate_t *gate,
     ngx_msec_t now_ms, ngx_msec_t until_ms, ngx_uint_t reason);
 
 /*
@@ -139,6 +153,31 @@ ngx_int_t ngx_http_iothub_gate_keep(ngx_http_iothub_gate_t *gate,
  * Why the gate was closed last; 0 if it is open.
  */
 ngx_uint_t ngx_http_iothub_gate_reason(ngx_http_iothub_gate_t *gate);
+
+/*
+ * Refused messages of one device say nothing of the other devices, those of
+ * two devices with no success between them do.
+ *
+ * suspect(): this device was refused now.  NGX_OK: another was refused within
+ * the SUSPECT time before, NGX_DECLINED: none was.
+ *
+ * suspected(): NGX_OK if this device was refused within the SUSPECT time, and
+ * *left_ms is what is left of it, else NGX_DECLINED.
+ *
+ * trust(): a message was accepted.
+ */
+ngx_int_t ngx_http_iothub_gate_suspect(
+    ngx_http_iothub_gate_suspect_t *gs, uint64_t hash, ngx_msec_t now_ms);
+ngx_int_t ngx_http_iothub_gate_suspected(
+    ngx_http_iothub_gate_suspect_t *gs, uint64_t hash, ngx_msec_t now_ms,
+    ngx_msec_t *left_ms);
+void ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs);
+
+/*
+ * NGX_OK once in ALARM time, over all workers, else NGX_DECLINED.  word is 0
+ * at the start, later the time of the last alarm.
+ */
+ngx_int_t ngx_http_iothub_gate_alarm(uint64_t *word, ngx_msec_t now_ms);
 
 
 #endif /* _NGX_HTTP_IOTHUB_GATE_H_INCLUDED_ */

@@ -107,7 +107,7 @@ static const struct {
 } ngx_http_iothub_server_proxies[] = {
     { NGX_HTTP_IOTHUB_MESSAGES, { "proxy_read_timeout", "5s", NULL } },
     { NGX_HTTP_IOTHUB_REGISTRY, { "proxy_read_timeout", "60s", NULL } },
-    { NGX_HTTP_IOTHUB_REGISTRY, { "proxy_read_timeout", "5s", NULL } }
+    { NGX_HTTP_IOTHUB_REGISTRY, { "proxy_read_timeout", "2s", NULL } }
 };
 
 

@@ -4,8 +4,13 @@
 #include "ngx_http_iothub_zone.h"
 #include "ngx_http_iothub_module.h"
 
+#include "ngx_http_iothub_outcome.h"
 #include "ngx_http_iothub_sas.h"
 
+
+/* one more for each change of ngx_http_iothub_shm_t */
+
+#define NGX_HTTP_IOTHUB_ZONE_VERSION   1
 
 /* what the slab allocator keeps for itself, with room for small things */
 
@@ -19,6 +24,7 @@
 
 static ngx_int_t ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
+static void ngx_http_iothub_zone_new_keys(ngx_http_iothub_shm_t *shm);
 static ngx_int_t ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub);
 static void ngx_http_iothub_zone_restore(ngx_shm_zone_t *shm_zone,
@@ -84,12 +90,20 @@ ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     if (old) {
         hub->shm = old->shm;
 
-        if (ngx_http_iothub_identity_check(hub->shm->identity,
-                                           hub->shm->identity_size)
-            == NGX_OK)
+        if (hub->shm->version == NGX_HTTP_IOTHUB_ZONE_VERSION
+            && ngx_http_iothub_identity_check(hub->shm->identity,
+                                              hub->shm->identity_size)
+               == NGX_OK)
         {
             if (hub->rate != old->rate || hub->burst != old->burst) {
                 __atomic_store_n(&hub->shm->rate.word, 0, __ATOMIC_RELAXED);
+            }
+
+            if (ngx_memcmp(hub->fingerprints, old->fingerprints,
+                           sizeof(hub->fingerprints))
+                != 0)
+            {
+                ngx_http_iothub_zone_new_keys(hub->shm);
             }
 
             return NGX_OK;
@@ -124,6 +138,29 @@ ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 }
 
 
+/* what the hub said of the old keys holds nothing back any more */
+
+static void
+ngx_http_iothub_zone_new_keys(ngx_http_iothub_shm_t *shm)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_GATES; i++) {
+        if (ngx_http_iothub_gate_reason(&shm->gates[i])
+            == NGX_HTTP_IOTHUB_CREDENTIALS)
+        {
+            __atomic_store_n(&shm->gates[i].word, 0, __ATOMIC_RELAXED);
+        }
+    }
+
+    ngx_http_iothub_gate_trust(&shm->suspect);
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_ALARMS; i++) {
+        __atomic_store_n(&shm->alarms[i], 0, __ATOMIC_RELAXED);
+    }
+}
+
+
 static ngx_int_t
 ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub)
@@ -139,6 +176,7 @@ ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
         return NGX_ERROR;
     }
 
+    hub->shm->version = NGX_HTTP_IOTHUB_ZONE_VERSION;
     shpool->data = hub->shm;
 
     len = sizeof(" in iothub zone \"\"") + shm_zone->shm.name.len;

@@ -16,7 +16,30 @@
 #include "ngx_http_iothub_identity.h"
 
 
+/* what is said once a minute, by kind: see the alarm room */
+
+typedef enum {
+    NGX_HTTP_IOTHUB_ALARM_KEYS = 0,
+    NGX_HTTP_IOTHUB_ALARM_CONNECT,
+    NGX_HTTP_IOTHUB_ALARM_READ,
+    NGX_HTTP_IOTHUB_ALARM_WRITE,
+    NGX_HTTP_IOTHUB_ALARM_CLOCK,
+    NGX_HTTP_IOTHUB_ALARMS
+} ngx_http_iothub_alarm_e;
+
+
+/* the gates of a hub: see the throttle room */
+
+typedef enum {
+    NGX_HTTP_IOTHUB_GATE_REGISTRY = 0,
+    NGX_HTTP_IOTHUB_GATE_SEND,
+    NGX_HTTP_IOTHUB_GATE_QUOTA,
+    NGX_HTTP_IOTHUB_GATES
+} ngx_http_iothub_gate_e;
+
+
 struct ngx_http_iothub_shm_s {
+    uint64_t                         version;    /* of this structure */
     size_t                           identity_size;
     ngx_http_iothub_identity_shm_t  *identity;
 
@@ -27,6 +50,9 @@ struct ngx_http_iothub_shm_s {
     uint64_t                         key;
 
     ngx_http_iothub_gate_rate_t      rate;       /* of creations */
+    ngx_http_iothub_gate_t           gates[NGX_HTTP_IOTHUB_GATES];
+    ngx_http_iothub_gate_suspect_t   suspect;    /* refused messages */
+    uint64_t                         alarms[NGX_HTTP_IOTHUB_ALARMS];
 };
 
 

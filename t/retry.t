@@ -16,10 +16,19 @@ use IoTHubTest;
 my $t = IoTHubTest->new;
 my $hub = $t->hub;
 
-(my $impatient = $hub->block('proxy_read_timeout 300ms;'))
-    =~ s/contoso/impatient/;
+sub gateway {
+    my ($name, $more) = @_;
 
-$t->nginx("$impatient\n" . <<'CONF');
+    (my $block = $hub->block("zone 1m; $more")) =~ s/contoso/$name/;
+
+    return "$block\n";
+}
+
+# a spent quota and a throttle hold back all of their hub: they get their own
+
+$t->nginx(gateway(impatient => 'proxy_read_timeout 300ms;')
+          . join('', map { gateway($_, '') } qw(throttled patient quota))
+          . <<'CONF');
 
     %%IOTHUB%%
 
@@ -33,6 +42,13 @@ $t->nginx("$impatient\n" . <<'CONF');
 
         location / { iothub_pass contoso; }
         location /impatient { iothub_pass impatient; }
+        location /throttled { iothub_pass throttled; }
+        location /quota { iothub_pass quota; }
+
+        location /patient {
+            iothub_deadline 1500ms;
+            iothub_pass patient;
+        }
 
         location /soon {
             iothub_deadline 1500ms;
@@ -204,10 +220,12 @@ my $answer = alone('ra1');
 is(word($answer), 'delivered', 'Retry-After: delivered');
 cmp_ok($answer->{time}, '>=', 1, 'Retry-After: not before');
 
-for my $case (['ra2', '503 throttled', 60], ['ra3', '503 unavailable', 300]) {
-    my ($device, $word, $seconds) = @$case;
+for my $case (['ra2', '503 throttled', 60, '/throttled'],
+              ['ra3', '503 unavailable', 300, '/'])
+{
+    my ($device, $word, $seconds, $uri) = @$case;
 
-    $answer = alone($device);
+    $answer = alone($device, $uri);
 
     is(word($answer), $word, "Retry-After beyond the deadline: $word");
     cmp_ok($answer->{time}, '<', 1, 'answered at once');
@@ -226,8 +244,9 @@ $hub->faults([
     { op => 'send', device => 'd-hang', delay => 2500 },
 ]);
 
-@answers = $t->parallel([map { [@{ webhook("d-$_", '/soon') }, keepalive => 1] }
-                         qw(500 429 close hang)], 4);
+@answers = $t->parallel([map {
+    [@{ webhook("d-$_", $_ eq '429' ? '/patient' : '/soon') }, keepalive => 1]
+} qw(500 429 close hang)], 4);
 
 is_deeply([map { word($_) } @answers],
           ['503 unavailable', '503 throttled', '503 unavailable',
@@ -286,7 +305,9 @@ $hub->faults([map { { op => 'send', device => "n-$_",
 for my $i (0 .. $#permanent) {
     my ($word, @fault) = @{ $permanent[$i] };
 
-    is(word(alone("n-$i")), $word, "@fault[0, 1]: $word");
+    my $uri = $word =~ /quota/ ? '/quota' : '/';
+
+    is(word(alone("n-$i", $uri)), $word, "@fault[0, 1]: $word");
     is(scalar $hub->journal(device => "n-$i"), 1, "@fault[0, 1]: one try");
 }
 

@@ -11,16 +11,25 @@
 #define OPEN    NGX_HTTP_IOTHUB_GATE_OPEN
 #define CLOSED  NGX_HTTP_IOTHUB_GATE_CLOSED
 #define PROBE   NGX_HTTP_IOTHUB_GATE_PROBE
+#define PROBING NGX_HTTP_IOTHUB_GATE_PROBING
 
 #define NOW     ((ngx_msec_t) 5000000)
 
+#define A       (((uint64_t) 0xaaaaaaaaaa << 24) | 1)
+#define B       (((uint64_t) 0xbbbbbbbbbb << 24) | 1)
+
 #define take    ngx_http_iothub_gate_rate_take
 #define book    ngx_http_iothub_gate_rate_book
-#define check   ngx_http_iothub_gate_check
+
+#define check(gate, now, until, probe)                                        \
+    ngx_http_iothub_gate_check(gate, now, until, &reason, probe)
 
 
 typedef ngx_http_iothub_gate_t       gate_t;
 typedef ngx_http_iothub_gate_rate_t  rate_t;
+
+
+static ngx_uint_t  reason;
 
 
 static ngx_uint_t
@@ -187,12 +196,17 @@ test_gate(void)
     is(check(&gate, NOW, &until, &p1), OPEN, "a new gate is open");
     is(ngx_http_iothub_gate_reason(&gate), 0, "for no reason");
 
-    ngx_http_iothub_gate_close(&gate, NOW, NOW, 7);
-    is(check(&gate, NOW, &until, &p1), OPEN, "closing until now closes not");
+    is(ngx_http_iothub_gate_close(&gate, NOW, NOW, 7), NGX_DECLINED,
+       "closing until now");
+    is(check(&gate, NOW, &until, &p1), OPEN, "closes not");
 
-    ngx_http_iothub_gate_close(&gate, NOW, NOW + 1000, 7);
+    is(ngx_http_iothub_gate_close(&gate, NOW, NOW + 1000, 7), NGX_OK,
+       "the first closes");
+    is(ngx_http_iothub_gate_close(&gate, NOW, NOW + 1000, 7), NGX_DECLINED,
+       "the second finds it closed");
     is(check(&gate, NOW, &until, &p1), CLOSED, "closed");
     is(until, NOW + 1000, "until that time");
+    is(reason, 7, "with its reason");
     is(ngx_http_iothub_gate_reason(&gate), 7, "for that reason");
 
     ngx_http_iothub_gate_close(&gate, NOW, NOW + 500, 8);
@@ -208,7 +222,7 @@ test_gate(void)
     is(check(&gate, NOW + 1999, &until, &p1), CLOSED, "to the end");
     is(p1, 0, "nobody has the probe");
     is(check(&gate, NOW + 2000, &until, &p1), PROBE, "then one probes");
-    is(check(&gate, NOW + 2000, &until, &p2), CLOSED, "the others wait");
+    is(check(&gate, NOW + 2000, &until, &p2), PROBING, "the others wait");
     is(until, NOW + 7000, "for five seconds at the most");
     is(ngx_http_iothub_gate_reason(&gate), 8, "for the same reason");
 
@@ -246,7 +260,7 @@ test_gate(void)
     /* a probe that nobody hears of again */
 
     is(check(&gate, NOW + 3000, &until, &p1), PROBE, "a probe that vanishes");
-    is(check(&gate, NOW + 7999, &until, &p2), CLOSED, "is waited for");
+    is(check(&gate, NOW + 7999, &until, &p2), PROBING, "is waited for");
     is(check(&gate, NOW + 8000, &until, &p2), PROBE, "not for ever");
     is(ngx_http_iothub_gate_open(&gate, p1), NGX_DECLINED,
        "the first has lost it");
@@ -257,7 +271,7 @@ test_gate(void)
     ngx_http_iothub_gate_close(&gate, NOW, NOW + 1, 3);
     is(check(&gate, NOW + 1, &until, &p1), PROBE, "a slow probe");
     is(ngx_http_iothub_gate_keep(&gate, &p1, NOW + 4000), NGX_OK, "goes on");
-    is(check(&gate, NOW + 8000, &until, &p2), CLOSED, "is waited for");
+    is(check(&gate, NOW + 8000, &until, &p2), PROBING, "is waited for");
     is(ngx_http_iothub_gate_drop(&gate, p1, NOW + 8001), NGX_OK,
        "is given back");
     is(check(&gate, NOW + 8001, &until, &p2), PROBE, "the next is the probe");
@@ -289,12 +303,80 @@ test_gate(void)
 }
 
 
+static void
+test_suspect(void)
+{
+    ngx_msec_t                      left;
+    ngx_http_iothub_gate_suspect_t  gs;
+
+    gs.word = 0;
+    left = 0;
+
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_DECLINED,
+       "nobody is suspected at the start");
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW), NGX_DECLINED, "the first");
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_OK,
+       "is suspected");
+    is(left, 10000, "for ten seconds");
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW - 1000, &left), NGX_OK,
+       "by a clock behind, too");
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 9999, &left), NGX_OK,
+       "to the end");
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 10000, &left),
+       NGX_DECLINED, "no longer");
+    is(ngx_http_iothub_gate_suspected(&gs, B, NOW, &left), NGX_DECLINED,
+       "another is not");
+
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 5000), NGX_DECLINED,
+       "the same once more");
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 14999, &left), NGX_OK,
+       "prolongs it");
+    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 14999), NGX_OK,
+       "the second device");
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 24999), NGX_DECLINED,
+       "one long after the other");
+
+    ngx_http_iothub_gate_trust(&gs);
+    is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 24999, &left),
+       NGX_DECLINED, "a success clears");
+    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 24999), NGX_DECLINED,
+       "and the next is the first again");
+
+    gs.word = 0;
+    (void) ngx_http_iothub_gate_suspect(&gs, 0, 0);
+    is(ngx_http_iothub_gate_suspected(&gs, 0, 0, &left), NGX_OK,
+       "a hash and a time of 0");
+}
+
+
+static void
+test_alarm(void)
+{
+    uint64_t  word;
+
+    word = 0;
+
+    is(ngx_http_iothub_gate_alarm(&word, NOW), NGX_OK, "an alarm");
+    is(ngx_http_iothub_gate_alarm(&word, NOW), NGX_DECLINED, "once");
+    is(ngx_http_iothub_gate_alarm(&word, NOW - 1000), NGX_DECLINED,
+       "by a clock behind, too");
+    is(ngx_http_iothub_gate_alarm(&word, NOW + 59999), NGX_DECLINED,
+       "for a minute");
+    is(ngx_http_iothub_gate_alarm(&word, NOW + 60000), NGX_OK, "then again");
+
+    word = NOW * 1000;
+    is(ngx_http_iothub_gate_alarm(&word, NOW), NGX_OK, "junk mutes nothing");
+}
+
+
 int
 main(void)
 {
     test_rate();
     test_book();
     test_gate();
+    test_suspect();
+    test_alarm();
 
     return done_testing();
 }

@@ -670,6 +670,7 @@ probing(void *data)
     uint64_t     probe;
     ngx_uint_t   round, i;
     ngx_msec_t   now, until;
+    ngx_uint_t   reason;
 
     for (round = 0; round < PROBES; round++) {
         now = NOW_MS + round * 10000;
@@ -682,7 +683,7 @@ probing(void *data)
 
         pthread_barrier_wait(&barrier);
 
-        if (ngx_http_iothub_gate_check(&gate, now + 1000 + THREADS - 2, &until,
+        if (ngx_http_iothub_gate_check(&gate, now + 1000 + THREADS - 2, &until, &reason,
                                        &probe)
             != NGX_HTTP_IOTHUB_GATE_CLOSED
             || until != now + 1000 + THREADS - 1)
@@ -693,7 +694,8 @@ probing(void *data)
         pthread_barrier_wait(&barrier);
 
         for (i = 0; i < 4; i++) {
-            if (ngx_http_iothub_gate_check(&gate, now + 2000, &until, &probe)
+            if (ngx_http_iothub_gate_check(&gate, now + 2000, &until, &reason,
+                                           &probe)
                 == NGX_HTTP_IOTHUB_GATE_PROBE)
             {
                 add(&probes, 1);
@@ -709,7 +711,8 @@ probing(void *data)
 
         pthread_barrier_wait(&barrier);
 
-        if (ngx_http_iothub_gate_check(&gate, now + 2000, &until, &probe)
+        if (ngx_http_iothub_gate_check(&gate, now + 2000, &until, &reason,
+                                       &probe)
             != NGX_HTTP_IOTHUB_GATE_OPEN)
         {
             add(&violations, 1);
