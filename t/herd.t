@@ -21,7 +21,7 @@ my $t = IoTHubTest->new;
 my $hub = $t->hub(tls => 0);
 
 # of a creation: longer than it takes all webhooks to come
-my $DELAY = $t->is_static || $ENV{IOTHUB_TEST_VALGRIND} ? 2000 : 500;
+my $DELAY = $t->is_static || $ENV{IOTHUB_TEST_VALGRIND} ? 1500 : 500;
 
 (my $first = $hub->block('register first;')) =~ s/contoso/first/;
 
