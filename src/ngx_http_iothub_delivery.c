@@ -105,7 +105,7 @@ static void ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_cleanup(void *data);
 static void ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d,
-    const char *what);
+    ngx_uint_t level, const char *what);
 
 
 /* what each step does, and what it makes of the hub's answer */
@@ -524,6 +524,14 @@ ngx_http_iothub_delivery_create(ngx_http_iothub_delivery_t *d)
 {
     ngx_msec_t  wait;
 
+    if (!d->leased) {
+
+        /* it ran out while this waited, in a worker that stood still */
+
+        d->step = NGX_HTTP_IOTHUB_STEP_LEASE;
+        return NGX_OK;
+    }
+
     switch (ngx_http_iothub_delivery_enter(d,
                                            NGX_HTTP_IOTHUB_OPERATION_CREATE,
                                            d->missing))
@@ -732,8 +740,8 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
         ngx_http_iothub_delivery_release(d);
         ngx_http_iothub_throttle_drop(&d->throttle);
 
-        ngx_http_iothub_delivery_log(d, "iothub call ended after the "
-                                        "deadline");
+        ngx_http_iothub_delivery_log(d, NGX_LOG_ERR, "iothub call ended after "
+                                     "the deadline");
         return;
     }
 
@@ -1386,6 +1394,11 @@ ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
     d->backoff++;
 
     ngx_http_iothub_delivery_pause(d, wait + d->retry_after * 1000);
+
+    if (d->waiting) {
+        ngx_http_iothub_delivery_log(d, NGX_LOG_INFO,
+                                     "iothub call to be repeated");
+    }
 }
 
 
@@ -1457,7 +1470,8 @@ ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
     }
 
     if (d->result != NGX_HTTP_IOTHUB_DELIVERED) {
-        ngx_http_iothub_delivery_log(d, "iothub event not delivered");
+        ngx_http_iothub_delivery_log(d, NGX_LOG_ERR,
+                                     "iothub event not delivered");
     }
 
     d->handler(d);
@@ -1538,8 +1552,8 @@ ngx_http_iothub_delivery_cleanup(void *data)
 
         d->ended = ngx_current_msec;
 
-        ngx_http_iothub_delivery_log(d, "iothub delivery cut off, the "
-                                        "sender is gone");
+        ngx_http_iothub_delivery_log(d, NGX_LOG_ERR, "iothub delivery cut "
+                                     "off, the sender is gone");
     }
 
     d->done = 1;
@@ -1548,7 +1562,8 @@ ngx_http_iothub_delivery_cleanup(void *data)
 
 
 static void
-ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, const char *what)
+ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, ngx_uint_t level,
+    const char *what)
 {
     ngx_uint_t  status;
 
@@ -1559,7 +1574,7 @@ ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, const char *what)
                                      NGX_HTTP_IOTHUB_DELIVERY_STATUSES) - 1];
     }
 
-    ngx_log_error(NGX_LOG_ERR, d->request->connection->log, 0,
+    ngx_log_error(level, d->request->connection->log, 0,
                   "%s, hub: \"%V\", device: \"%V\", step: %s, result: %V, "
                   "hub status: %ui, hub error: \"%V\", hub request id: "
                   "\"%V\", tries: %ui: %s",

@@ -664,6 +664,14 @@ subtest 'faults: answers' => sub {
     like($answer->{headers}{date}, qr/1970/, 'a header instead');
     like(decode_json($answer->{body})->{Message}, qr/;Not "now"\z/, 'text');
 
+    $fault->({ op => 'send', status => 503, retry_after => 'date+86400' });
+    $answer = send_message('dev-1')->{headers};
+    my $time = qr/\d\d:\d\d:\d\d GMT/;
+    like($answer->{'retry-after'}, qr/^\w{3}, \d\d \w{3} \d{4} $time\z/,
+        'Retry-After: a date');
+    isnt($answer->{'retry-after'} =~ s/ $time//r,
+        $answer->{date} =~ s/ $time//r, 'Retry-After: of another day');
+
     $fault->({ op => 'get', oversize => 300_000 });
     is(length registry('GET', '/dev-1')->{body}, 300_000, 'oversize');
 
@@ -679,6 +687,10 @@ subtest 'faults: answers' => sub {
         $shortest = time - $start if time - $start < $shortest;
     }
     cmp_ok($shortest, '<', 0.6, 'delay, and no longer');
+
+    $fault->({ op => 'send', accept => JSON::PP::true, status => 202 });
+    is(join(' ', map { send_message($_)->{status} } 'dev-1', 'nobody'),
+        '202 404', 'another success hides no failure');
 
     $fault->({ op => 'send', raw => "HTTP/1.1 204 No\r\nX: \xff\r\n\r\n" });
     is(send_message('dev-1')->{headers}{x}, "\xff", 'raw');
@@ -951,6 +963,16 @@ subtest 'the program' => sub {
     open my $out, '>', "$dir/policies" or die $!;
     print $out "# policies\nwebhook:$OTHER\n";
     close $out;
+
+    my @drawn = map {
+        $sim = IoTHub::Simulator::Process->start('--seed', $_, @POLICIES,
+            '--device', 'dev-1');
+        $sim->control('POST', 'faults', [{ op => 'send', status => 500,
+            probability => 0.5 }]);
+        join ' ', map { send_message('dev-1')->{status} } 1 .. 30;
+    } 7, 7, 8;
+    is($drawn[0], $drawn[1], '--seed: chance repeats');
+    isnt($drawn[0], $drawn[2], '--seed: another');
 
     $sim = IoTHub::Simulator::Process->start('--policy-file',
         "$dir/policies", '--journal', "$dir/journal", '--listen',

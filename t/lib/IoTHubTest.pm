@@ -987,8 +987,13 @@ Sends all, at most so many at once, and returns the answers in the order of
 the requests: each is raw bytes, a list [method, uri, %options], or a hash
 with C<method> and C<uri>.  A request is repeated on a new connection if the
 connection was closed before any byte of the answer; C<tries> in the answer
-counts.  Options: C<keepalive> (use connections again), C<timeout>, C<port>,
-C<on_answer> (called with index, answer, number of answers so far).
+counts, and C<cuts> lists them (C<time>; C<kept>: was the connection used
+before?).  Options: C<keepalive> (use connections again), C<timeout>, C<port>,
+C<on_answer> (called with index, answer, number of answers so far); and for
+senders of more patience, each called with index and answer: C<again> (the
+seconds after which it is sent once more, undef for not; the last answer is
+returned, with the earlier ones in C<before>) and C<rest> (the seconds for
+which there is one request less at once).
 
 =item http2($method, $uri, %options)
 

@@ -237,7 +237,7 @@ sub parallel {
     my ($requests, $concurrency, %o) = @_;
 
     my @todo = map { { index => $_, tries => 0 } } 0 .. $#$requests;
-    my (@answers, @idle, %busy);
+    my (@answers, @idle, @later, @resting, %busy);
     my $done = 0;
 
     local $SIG{PIPE} = 'IGNORE';
@@ -261,6 +261,7 @@ sub parallel {
         if (!$answer && $in eq '' && !$slot->{late}
             && $job->{tries} < $CONNECTION_TRIES)
         {
+            push @{ $job->{cuts} }, { time => time, kept => $slot->{kept} };
             unshift @todo, $job;
             return;
         }
@@ -270,6 +271,22 @@ sub parallel {
                           : _nothing($in, $start);
 
         $answer->{tries} = $job->{tries};
+        $answer->{cuts} = $job->{cuts} // [];
+        $answer->{before} = $job->{before} // [];
+
+        my $rest = $o{rest} && $o{rest}->($job->{index}, $answer);
+        my $again = $o{again} && $o{again}->($job->{index}, $answer);
+
+        push @resting, time + $rest if $rest;
+
+        if (defined $again && $again ne '') {
+            push @later, {
+                index => $job->{index}, tries => 0, due => time + $again,
+                before => [@{ $answer->{before} }, $answer],
+            };
+            return;
+        }
+
         $answers[$job->{index}] = $answer;
         $done++;
 
@@ -278,12 +295,18 @@ sub parallel {
 
     while ($done < @$requests) {
 
-        while (@todo && keys %busy < $concurrency) {
+        my $now = time;
+
+        @resting = grep { $_ > $now } @resting;
+        unshift @todo, grep { $_->{due} <= $now } @later;
+        @later = grep { $_->{due} > $now } @later;
+
+        while (@todo && keys(%busy) + @resting < $concurrency) {
             my $job = shift @todo;
 
             # only a first try may take a connection that may be gone
-            my $s = $job->{tries} ? undef : pop @idle;
-            $s //= IO::Socket::INET->new(
+            my $kept = $job->{tries} ? undef : pop @idle;
+            my $s = $kept // IO::Socket::INET->new(
                 PeerAddr => $o{address} // '127.0.0.1',
                 PeerPort => $o{port}, Proto => 'tcp', Blocking => 0)
                 or croak "connect: $!";
@@ -295,6 +318,7 @@ sub parallel {
 
             $busy{ fileno $s } = {
                 s => $s, job => $job, in => '', out => $raw,
+                kept => defined $kept ? 1 : 0,
                 method => $raw =~ /^(\S+)/ ? $1 : '',
                 deadline => time + ($o{timeout} // 30),
             };

@@ -8,6 +8,8 @@ use v5.36;
 use strict;
 use warnings;
 
+use POSIX qw(strftime);
+
 use IoTHub::Simulator::Errors qw(error_body error_by_code error_by_name
     error_by_status html_body);
 
@@ -152,8 +154,12 @@ sub replaces($rule) {
 sub answer($rule, $answer) {
     return $answer unless $rule;
 
+    # another success does not cover up an operation that failed
+    my $failed = $answer && $answer->{status} >= 300
+        && ($rule->{status} // 300) < 300;
+
     $answer = error_answer_of($rule)
-        if grep { defined $rule->{$_} } qw(status code error);
+        if !$failed && grep { defined $rule->{$_} } qw(status code error);
     $answer //= { status => 204 };
     $answer = { %$answer, headers => [@{ $answer->{headers} // [] }] };
 
@@ -164,13 +170,22 @@ sub answer($rule, $answer) {
         $answer->{type} //= 'application/json; charset=utf-8';
     }
 
-    push @{ $answer->{headers} }, ['Retry-After', $rule->{retry_after}]
+    push @{ $answer->{headers} },
+        ['Retry-After', retry_after($rule->{retry_after})]
         if defined $rule->{retry_after};
     push @{ $answer->{headers} },
         map { [$_, $rule->{headers}{$_}] } sort keys %{ $rule->{headers} }
         if $rule->{headers};
 
     return $answer;
+}
+
+
+# "date+N" is the date in N seconds.
+
+sub retry_after($value) {
+    return $value unless $value =~ /^date\+(\d{1,9})\z/;
+    return strftime '%a, %d %b %Y %H:%M:%S GMT', gmtime time + $1;
 }
 
 
