@@ -5,6 +5,7 @@
 #include "ngx_http_iothub_conf.h"
 #include "ngx_http_iothub_event.h"
 #include "ngx_http_iothub_exchange.h"
+#include "ngx_http_iothub_field.h"
 #include "ngx_http_iothub_handler.h"
 #include "ngx_http_iothub_sender.h"
 #include "ngx_http_iothub_variables.h"
@@ -71,6 +72,13 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
     { ngx_string("iothub"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
       ngx_http_iothub_hub_block,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("iothub_field"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_iothub_field,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -265,6 +273,8 @@ ngx_http_iothub_create_main_conf(ngx_conf_t *cf)
         != NGX_OK
         || ngx_array_init(&imcf->passes, cf->pool, 4,
                           sizeof(ngx_http_iothub_pass_t))
+           != NGX_OK
+        || ngx_array_init(&imcf->variables, cf->pool, 32, sizeof(ngx_int_t))
            != NGX_OK)
     {
         return NULL;

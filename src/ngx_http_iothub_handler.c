@@ -18,8 +18,6 @@ typedef ngx_int_t (*ngx_http_iothub_stage_pt)(ngx_http_request_t *r,
 
 static ngx_int_t ngx_http_iothub_admit(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
-static ngx_str_t *ngx_http_iothub_header_in(ngx_http_request_t *r,
-    ngx_str_t *name);
 static void ngx_http_iothub_body_handler(ngx_http_request_t *r);
 static void ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_finalize(ngx_http_request_t *r,
@@ -216,7 +214,7 @@ ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 }
 
 
-static ngx_str_t *
+ngx_str_t *
 ngx_http_iothub_header_in(ngx_http_request_t *r, ngx_str_t *name)
 {
     ngx_uint_t        i;

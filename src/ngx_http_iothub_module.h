@@ -22,7 +22,7 @@
 typedef struct {
     ngx_array_t                      hubs;      /* ngx_http_iothub_hub_t * */
     ngx_array_t                      passes;    /* ngx_http_iothub_pass_t */
-    ngx_int_t                       *variables; /* indexes, reset by body */
+    ngx_array_t                      variables; /* indexes, reset by body */
 } ngx_http_iothub_main_conf_t;
 
 

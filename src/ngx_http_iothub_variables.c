@@ -9,8 +9,6 @@ static ngx_int_t ngx_http_iothub_variable_field(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_uint_t field);
-static ngx_int_t ngx_http_iothub_variable_safe(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, ngx_str_t *value);
 static ngx_int_t ngx_http_iothub_variable_data(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_text(ngx_http_request_t *r,
@@ -27,8 +25,6 @@ static ngx_int_t ngx_http_iothub_variable_time(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_iothub_ctx_t *ngx_http_iothub_variable_ctx(
     ngx_http_request_t *r);
-static ngx_int_t ngx_http_iothub_variable_set(ngx_http_variable_value_t *v,
-    ngx_str_t *value);
 
 
 static ngx_http_variable_t  ngx_http_iothub_variables[] = {
@@ -95,39 +91,31 @@ ngx_int_t
 ngx_http_iothub_variables_add(ngx_conf_t *cf)
 {
     ngx_int_t                    *index;
-    ngx_uint_t                    i, n;
-    ngx_http_variable_t          *v;
+    ngx_http_variable_t          *v, *var;
     ngx_http_iothub_main_conf_t  *imcf;
 
     imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
 
-    n = sizeof(ngx_http_iothub_variables) / sizeof(ngx_http_variable_t);
+    for (v = ngx_http_iothub_variables; v->name.len; v++) {
 
-    index = ngx_palloc(cf->pool, n * sizeof(ngx_int_t));
-    if (index == NULL) {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; ngx_http_iothub_variables[i].name.len; i++) {
-
-        v = ngx_http_add_variable(cf, &ngx_http_iothub_variables[i].name,
-                                  ngx_http_iothub_variables[i].flags);
-        if (v == NULL) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
             return NGX_ERROR;
         }
 
-        v->get_handler = ngx_http_iothub_variables[i].get_handler;
-        v->data = ngx_http_iothub_variables[i].data;
+        var->get_handler = v->get_handler;
+        var->data = v->data;
 
-        index[i] = ngx_http_get_variable_index(cf,
-                                         &ngx_http_iothub_variables[i].name);
-        if (index[i] == NGX_ERROR) {
+        index = ngx_array_push(&imcf->variables);
+        if (index == NULL) {
+            return NGX_ERROR;
+        }
+
+        *index = ngx_http_get_variable_index(cf, &v->name);
+        if (*index == NGX_ERROR) {
             return NGX_ERROR;
         }
     }
-
-    index[i] = NGX_ERROR;
-    imcf->variables = index;
 
     return NGX_OK;
 }
@@ -137,13 +125,15 @@ void
 ngx_http_iothub_variables_reset(ngx_http_request_t *r)
 {
     ngx_int_t                    *index;
+    ngx_uint_t                    i;
     ngx_http_iothub_main_conf_t  *imcf;
 
     imcf = ngx_http_get_module_main_conf(r, ngx_http_iothub_module);
+    index = imcf->variables.elts;
 
-    for (index = imcf->variables; *index != NGX_ERROR; index++) {
-        r->variables[*index].valid = 0;
-        r->variables[*index].not_found = 0;
+    for (i = 0; i < imcf->variables.nelts; i++) {
+        r->variables[index[i]].valid = 0;
+        r->variables[index[i]].not_found = 0;
     }
 }
 
@@ -180,7 +170,7 @@ ngx_http_iothub_variable_field(ngx_http_request_t *r,
         break;
     }
 
-    return ngx_http_iothub_variable_safe(r, v, value);
+    return ngx_http_iothub_variables_set_safe(r, v, value);
 }
 
 
@@ -222,20 +212,18 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
         return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
     }
 
-    return ngx_http_iothub_variable_safe(r, v, &value.text);
+    return ngx_http_iothub_variables_set_safe(r, v, &value.text);
 }
 
 
-/* what goes into an add_header must not make a header of its own */
-
-static ngx_int_t
-ngx_http_iothub_variable_safe(ngx_http_request_t *r,
+ngx_int_t
+ngx_http_iothub_variables_set_safe(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_str_t *value)
 {
     ngx_str_t  text;
 
     if (!ngx_http_iothub_event_has_controls(value)) {
-        return ngx_http_iothub_variable_set(v, value);
+        return ngx_http_iothub_variables_set(v, value);
     }
 
     text.data = ngx_pnalloc(r->pool,
@@ -246,7 +234,7 @@ ngx_http_iothub_variable_safe(ngx_http_request_t *r,
 
     text.len = ngx_http_iothub_json_escape(text.data, value);
 
-    return ngx_http_iothub_variable_set(v, &text);
+    return ngx_http_iothub_variables_set(v, &text);
 }
 
 
@@ -267,7 +255,7 @@ ngx_http_iothub_variable_data(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    return ngx_http_iothub_variable_set(v, &ctx->event.data.text);
+    return ngx_http_iothub_variables_set(v, &ctx->event.data.text);
 }
 
 
@@ -284,7 +272,7 @@ ngx_http_iothub_variable_text(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    return ngx_http_iothub_variable_set(v,
+    return ngx_http_iothub_variables_set(v,
                                         (ngx_str_t *) ((u_char *) ctx + data));
 }
 
@@ -315,7 +303,7 @@ ngx_http_iothub_variable_result(ngx_http_request_t *r,
         word = ngx_http_iothub_results[ctx->result].word;
     }
 
-    return ngx_http_iothub_variable_set(v, &word);
+    return ngx_http_iothub_variables_set(v, &word);
 }
 
 
@@ -344,7 +332,7 @@ ngx_http_iothub_variable_string(ngx_http_request_t *r,
     value.data = (u_char *) *s;
     value.len = ngx_strlen(*s);
 
-    return ngx_http_iothub_variable_set(v, &value);
+    return ngx_http_iothub_variables_set(v, &value);
 }
 
 
@@ -393,7 +381,7 @@ ngx_http_iothub_variable_statuses(ngx_http_request_t *r,
 
     value.len = p - value.data;
 
-    return ngx_http_iothub_variable_set(v, &value);
+    return ngx_http_iothub_variables_set(v, &value);
 }
 
 
@@ -419,7 +407,7 @@ ngx_http_iothub_variable_tries(ngx_http_request_t *r,
     value.len = ngx_sprintf(value.data, "%ui", ctx->delivery.tries)
                 - value.data;
 
-    return ngx_http_iothub_variable_set(v, &value);
+    return ngx_http_iothub_variables_set(v, &value);
 }
 
 
@@ -449,7 +437,7 @@ ngx_http_iothub_variable_time(ngx_http_request_t *r,
                             ms % 1000)
                 - value.data;
 
-    return ngx_http_iothub_variable_set(v, &value);
+    return ngx_http_iothub_variables_set(v, &value);
 }
 
 
@@ -476,8 +464,8 @@ ngx_http_iothub_variable_ctx(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
-ngx_http_iothub_variable_set(ngx_http_variable_value_t *v, ngx_str_t *value)
+ngx_int_t
+ngx_http_iothub_variables_set(ngx_http_variable_value_t *v, ngx_str_t *value)
 {
     if (value->data == NULL) {
         v->not_found = 1;

@@ -26,5 +26,16 @@ ngx_int_t ngx_http_iothub_variables_add(ngx_conf_t *cf);
 
 void ngx_http_iothub_variables_reset(ngx_http_request_t *r);
 
+/*
+ * Sets a variable to a text, which it points to; safe: to its JSON escaped
+ * text, from the pool, if it holds control characters, so that in an
+ * add_header it makes no header of its own.  NGX_OK or NGX_ERROR (no memory).
+ */
+
+ngx_int_t ngx_http_iothub_variables_set(ngx_http_variable_value_t *v,
+    ngx_str_t *value);
+ngx_int_t ngx_http_iothub_variables_set_safe(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_str_t *value);
+
 
 #endif /* _NGX_HTTP_IOTHUB_VARIABLES_H_INCLUDED_ */

@@ -1,0 +1,280 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_field.h"
+#include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_variables.h"
+
+
+typedef struct {
+    ngx_array_t   locators;    /* ngx_http_iothub_locator_t, in order */
+    ngx_str_t     otherwise;   /* default= */
+    unsigned      raw:1;
+} ngx_http_iothub_user_field_t;
+
+
+static ngx_int_t ngx_http_iothub_field_words(ngx_conf_t *cf,
+    ngx_http_iothub_user_field_t *field);
+static ngx_int_t ngx_http_iothub_field_locator(ngx_conf_t *cf,
+    ngx_http_iothub_user_field_t *field, ngx_str_t *text);
+static ngx_int_t ngx_http_iothub_field_get(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_field_find(ngx_http_request_t *r,
+    ngx_http_iothub_user_field_t *field, ngx_str_t *text);
+static ngx_http_iothub_webhook_t *ngx_http_iothub_field_webhook(
+    ngx_http_request_t *r, ngx_http_iothub_webhook_t *early);
+
+
+char *
+ngx_http_iothub_field(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_main_conf_t *imcf = conf;
+
+    ngx_str_t                     *value, name;
+    ngx_int_t                     *index;
+    ngx_http_variable_t           *v;
+    ngx_http_iothub_user_field_t  *field;
+
+    value = cf->args->elts;
+    name = value[1];
+
+    if (name.len < 2 || name.data[0] != '$') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid variable name \"%V\" in iothub_field: "
+                           "write \"iothub_field $name LOCATOR...;\"", &name);
+        return NGX_CONF_ERROR;
+    }
+
+    name.len--;
+    name.data++;
+
+    field = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_user_field_t));
+    if (field == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_iothub_field_words(cf, field) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (v == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    v->get_handler = ngx_http_iothub_field_get;
+    v->data = (uintptr_t) field;
+
+    index = ngx_array_push(&imcf->variables);
+    if (index == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *index = ngx_http_get_variable_index(cf, &name);
+
+    return *index == NGX_ERROR ? NGX_CONF_ERROR : NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_field_words(ngx_conf_t *cf,
+    ngx_http_iothub_user_field_t *field)
+{
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
+
+    if (ngx_array_init(&field->locators, cf->pool, cf->args->nelts,
+                       sizeof(ngx_http_iothub_locator_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "default=", 8) == 0) {
+
+            if (field->otherwise.data) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "\"default=\" is there twice");
+                return NGX_ERROR;
+            }
+
+            field->otherwise.data = value[i].data + 8;
+            field->otherwise.len = value[i].len - 8;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "raw") == 0) {
+            field->raw = 1;
+            continue;
+        }
+
+        if (ngx_http_iothub_field_locator(cf, field, &value[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (field->locators.nelts == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" has no locator: write json:/pointer, "
+                           "form:name, query:name, header:name or body",
+                           &value[1]);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_field_locator(ngx_conf_t *cf,
+    ngx_http_iothub_user_field_t *field, ngx_str_t *text)
+{
+    ngx_int_t                   rc;
+    const char                 *reason;
+    ngx_http_iothub_locator_t  *locator;
+
+    locator = ngx_array_push(&field->locators);
+    if (locator == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_iothub_webhook_locator(cf->pool, text, locator, &reason);
+
+    if (rc == NGX_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid locator \"%V\": %s", text, reason);
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_OK && locator->kind == NGX_HTTP_IOTHUB_LOCATOR_HEADER) {
+        ngx_strlow(locator->name.data, locator->name.data,
+                   locator->name.len);
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_field_get(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_iothub_user_field_t *field = (ngx_http_iothub_user_field_t *) data;
+
+    ngx_str_t  text;
+
+    if (ngx_http_iothub_field_find(r, field, &text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (text.len == 0) {
+        text = field->otherwise;
+    }
+
+    if (text.len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return field->raw ? ngx_http_iothub_variables_set(v, &text)
+                      : ngx_http_iothub_variables_set_safe(r, v, &text);
+}
+
+
+/*
+ * The first that is more than an empty text or null; else null, which is the
+ * JSON text of what was found, if there is no default.
+ */
+
+static ngx_int_t
+ngx_http_iothub_field_find(ngx_http_request_t *r,
+    ngx_http_iothub_user_field_t *field, ngx_str_t *text)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   null, *header;
+    ngx_uint_t                  i;
+    ngx_http_iothub_value_t     value;
+    ngx_http_iothub_locator_t  *locator;
+    ngx_http_iothub_webhook_t  *wh, early;
+
+    ngx_str_null(text);
+    ngx_str_null(&null);
+
+    wh = ngx_http_iothub_field_webhook(r, &early);
+    locator = field->locators.elts;
+
+    for (i = 0; i < field->locators.nelts; i++) {
+
+        if (locator[i].kind == NGX_HTTP_IOTHUB_LOCATOR_HEADER) {
+
+            header = ngx_http_iothub_header_in(r, &locator[i].name);
+
+            if (header && header->len) {
+                *text = *header;
+                return NGX_OK;
+            }
+
+            continue;
+        }
+
+        if (wh == NULL) {
+            continue;
+        }
+
+        rc = ngx_http_iothub_webhook_find(wh, &locator[i], &value);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc != NGX_OK || value.text.len == 0) {
+            continue;
+        }
+
+        if (value.json && value.type == NGX_HTTP_IOTHUB_NULL) {
+            null = value.text;
+            continue;
+        }
+
+        *text = value.text;
+        return NGX_OK;
+    }
+
+    if (field->otherwise.data == NULL) {
+        *text = null;
+    }
+
+    return NGX_OK;
+}
+
+
+/* before the body is known, there is the query alone */
+
+static ngx_http_iothub_webhook_t *
+ngx_http_iothub_field_webhook(ngx_http_request_t *r,
+    ngx_http_iothub_webhook_t *early)
+{
+    ngx_str_t               body;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
+
+    if (ctx && ctx->parsed) {
+        return &ctx->webhook;
+    }
+
+    ngx_str_null(&body);
+
+    if (ngx_http_iothub_webhook_parse(r->pool, early, NGX_HTTP_IOTHUB_NO_BODY,
+                                      &body, &r->args)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return early;
+}
