@@ -261,6 +261,7 @@ ngx_module_t  ngx_http_iothub_module = {
 static void *
 ngx_http_iothub_create_main_conf(ngx_conf_t *cf)
 {
+    ngx_str_t                     name;
     ngx_http_iothub_main_conf_t  *imcf;
 
     imcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_main_conf_t));
@@ -277,6 +278,15 @@ ngx_http_iothub_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&imcf->variables, cf->pool, 32, sizeof(ngx_int_t))
            != NGX_OK)
     {
+        return NULL;
+    }
+
+    /* where none is named */
+
+    ngx_str_set(&name, "particle");
+
+    imcf->source = ngx_http_iothub_source_get(cf->pool, &name);
+    if (imcf->source == NULL) {
         return NULL;
     }
 
@@ -329,9 +339,11 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_iothub_loc_conf_t *prev = parent;
     ngx_http_iothub_loc_conf_t *conf = child;
 
-    ngx_uint_t                 i;
-    ngx_http_core_loc_conf_t  *clcf;
+    ngx_uint_t                    i;
+    ngx_http_core_loc_conf_t     *clcf;
+    ngx_http_iothub_main_conf_t  *imcf;
 
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     /* as with proxy_pass, an "if" without one goes on with the location's */
@@ -345,8 +357,7 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if (conf->source == NULL) {
-        conf->source = prev->source ? prev->source
-                                    : ngx_http_iothub_source_default();
+        conf->source = prev->source ? prev->source : imcf->source;
     }
 
     for (i = 0; i < NGX_HTTP_IOTHUB_OVERRIDES; i++) {
@@ -599,12 +610,12 @@ ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    ilcf->source = ngx_http_iothub_source_find(&value[1]);
+    ilcf->source = ngx_http_iothub_source_get(cf->pool, &value[1]);
 
     if (ilcf->source == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "unknown source \"%V\", write \"particle\"",
-                           &value[1]);
+                           "unknown source \"%V\", write %s", &value[1],
+                           ngx_http_iothub_source_names);
         return NGX_CONF_ERROR;
     }
 

@@ -104,6 +104,52 @@ ngx_http_iothub_answer(ngx_http_request_t *r,
 }
 
 
+/* who sends is told what nginx allows: as much as they like */
+
+ngx_int_t
+ngx_http_iothub_answer_handshake(ngx_http_request_t *r, ngx_str_t *origin)
+{
+    ngx_int_t                 rc;
+    ngx_str_t                 value;
+    ngx_http_complex_value_t  cv;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_str_set(&value, "POST");
+
+    if (ngx_http_iothub_answer_header(r, "Allow", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (origin && origin->len) {
+        ngx_str_set(&value, "*");
+
+        if (ngx_http_iothub_answer_header(r, "WebHook-Allowed-Origin", origin)
+            != NGX_OK
+            || ngx_http_iothub_answer_header(r, "WebHook-Allowed-Rate",
+                                             &value)
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_str_null(&value);
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
+    r->err_status = 0;
+    r->disable_not_modified = 1;
+
+    rc = ngx_http_send_response(r, NGX_HTTP_OK, &value, &cv);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? NGX_ERROR : rc;
+}
+
+
 static ngx_uint_t
 ngx_http_iothub_answer_status(ngx_http_iothub_loc_conf_t *conf,
     const ngx_http_iothub_result_t *result)

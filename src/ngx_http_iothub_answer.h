@@ -32,4 +32,14 @@ ngx_int_t ngx_http_iothub_answer(ngx_http_request_t *r,
     const char *detail, ngx_uint_t retry_after);
 
 
+/*
+ * The answer to the OPTIONS by which a sender of CloudEvents asks for
+ * permission to send; origin is who asks, or NULL.  Returns what finalizes the request.
+ * https://github.com/cloudevents/spec, http-webhook.md
+ */
+
+ngx_int_t ngx_http_iothub_answer_handshake(ngx_http_request_t *r,
+    ngx_str_t *origin);
+
+
 #endif /* _NGX_HTTP_IOTHUB_ANSWER_H_INCLUDED_ */

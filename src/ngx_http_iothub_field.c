@@ -195,7 +195,7 @@ ngx_http_iothub_field_find(ngx_http_request_t *r,
     ngx_http_iothub_user_field_t *field, ngx_str_t *text)
 {
     ngx_int_t                   rc;
-    ngx_str_t                   null, *header;
+    ngx_str_t                   null;
     ngx_uint_t                  i;
     ngx_http_iothub_value_t     value;
     ngx_http_iothub_locator_t  *locator;
@@ -205,25 +205,13 @@ ngx_http_iothub_field_find(ngx_http_request_t *r,
     ngx_str_null(&null);
 
     wh = ngx_http_iothub_field_webhook(r, &early);
+    if (wh == NULL) {
+        return NGX_ERROR;
+    }
+
     locator = field->locators.elts;
 
     for (i = 0; i < field->locators.nelts; i++) {
-
-        if (locator[i].kind == NGX_HTTP_IOTHUB_LOCATOR_HEADER) {
-
-            header = ngx_http_iothub_header_in(r, &locator[i].name);
-
-            if (header && header->len) {
-                *text = *header;
-                return NGX_OK;
-            }
-
-            continue;
-        }
-
-        if (wh == NULL) {
-            continue;
-        }
 
         rc = ngx_http_iothub_webhook_find(wh, &locator[i], &value);
 
@@ -252,7 +240,7 @@ ngx_http_iothub_field_find(ngx_http_request_t *r,
 }
 
 
-/* before the body is known, there is the query alone */
+/* before the body is known, there are query and headers */
 
 static ngx_http_iothub_webhook_t *
 ngx_http_iothub_field_webhook(ngx_http_request_t *r,
@@ -275,6 +263,9 @@ ngx_http_iothub_field_webhook(ngx_http_request_t *r,
     {
         return NULL;
     }
+
+    early->header = ngx_http_iothub_header_in;
+    early->header_data = r;
 
     return early;
 }

@@ -44,6 +44,7 @@ static ngx_int_t ngx_http_iothub_choose_hub(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_message_text(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_uint_t ngx_http_iothub_is_body(ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_system_headers(ngx_http_request_t *r,
@@ -99,6 +100,8 @@ static const ngx_http_iothub_header_t  ngx_http_iothub_system[] = {
 
 static ngx_str_t  ngx_http_iothub_json_type = ngx_string("application/json");
 static ngx_str_t  ngx_http_iothub_utf_8 = ngx_string("utf-8");
+static ngx_str_t  ngx_http_iothub_origin =
+    ngx_string("webhook-request-origin");
 static ngx_str_t  ngx_http_iothub_content_encoding =
     ngx_string("content-encoding");
 
@@ -155,6 +158,11 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 
     if (rc != NGX_OK) {
         return NGX_ERROR;
+    }
+
+    if (r->method == NGX_HTTP_OPTIONS) {
+        return ngx_http_iothub_answer_handshake(r,
+                   ngx_http_iothub_header_in(r, &ngx_http_iothub_origin));
     }
 
     r->request_body_in_single_buf = 1;
@@ -215,8 +223,10 @@ ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
 
 ngx_str_t *
-ngx_http_iothub_header_in(ngx_http_request_t *r, ngx_str_t *name)
+ngx_http_iothub_header_in(void *data, ngx_str_t *name)
 {
+    ngx_http_request_t *r = data;
+
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -363,12 +373,22 @@ ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     type = r->headers_in.content_type ? &r->headers_in.content_type->value
                                       : NULL;
 
+    rc = ngx_http_iothub_webhook_format(type, &body, &format);
+
     if (body.len == 0 && r->method == NGX_HTTP_GET) {
         format = NGX_HTTP_IOTHUB_NO_BODY;
+        rc = NGX_OK;
+    }
 
-    } else if (ngx_http_iothub_webhook_format(type, &body, &format)
-               != NGX_OK)
+    if (ctx->conf->source->any_type
+        && (rc != NGX_OK
+            || (type == NULL && format == NGX_HTTP_IOTHUB_FORM)))
     {
+        format = NGX_HTTP_IOTHUB_RAW;
+        rc = NGX_OK;
+    }
+
+    if (rc != NGX_OK) {
         return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_MEDIA_TYPE,
                                       "send application/json or "
                                       "application/x-www-form-urlencoded, "
@@ -387,6 +407,8 @@ ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     }
 
     ctx->parsed = 1;
+    wh->header = ngx_http_iothub_header_in;
+    wh->header_data = r;
 
     /* what was looked up before the body was here is looked up again */
 
@@ -474,12 +496,11 @@ ngx_http_iothub_body_read(ngx_http_request_t *r, ngx_buf_t *b, u_char *p)
 static ngx_int_t
 ngx_http_iothub_fields(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_int_t                   rc;
-    ngx_str_t                  *texts[NGX_HTTP_IOTHUB_OVERRIDES];
-    ngx_uint_t                  i;
-    ngx_http_iothub_event_t    *ev;
-    ngx_http_iothub_value_t     value;
-    ngx_http_iothub_locator_t   locator;
+    ngx_int_t                 rc;
+    ngx_str_t                *texts[NGX_HTTP_IOTHUB_OVERRIDES];
+    ngx_uint_t                i;
+    ngx_http_iothub_event_t  *ev;
+    ngx_http_iothub_value_t   value;
 
     ev = &ctx->event;
 
@@ -491,10 +512,8 @@ ngx_http_iothub_fields(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
     for (i = 0; i < NGX_HTTP_IOTHUB_FIELDS; i++) {
 
-        locator = ctx->conf->source->fields[i];
-
-        rc = ngx_http_iothub_webhook_find_raw(&ctx->webhook, &locator,
-                                              &value);
+        rc = ngx_http_iothub_source_find(ctx->conf->source, i, &ctx->webhook,
+                                         &value);
 
         if (rc == NGX_DECLINED) {
             continue;
@@ -507,10 +526,6 @@ ngx_http_iothub_fields(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
         if (rc != NGX_OK) {
             return NGX_ERROR;
-        }
-
-        if (value.json && value.type == NGX_HTTP_IOTHUB_NULL) {
-            continue;
         }
 
         if (i == NGX_HTTP_IOTHUB_DATA) {
@@ -780,8 +795,24 @@ ngx_http_iothub_message_text(ngx_http_request_t *r,
         return ngx_http_iothub_template_eval(r, ctx->conf->message, body);
     }
 
+    if (ngx_http_iothub_is_body(ctx)) {
+        *body = ctx->webhook.body;
+        return NGX_OK;
+    }
+
     return ngx_http_iothub_event_body(r->pool, &ctx->event,
                                       ctx->conf->data_as, body);
+}
+
+
+/* is the sender's body the message? */
+
+static ngx_uint_t
+ngx_http_iothub_is_body(ngx_http_iothub_ctx_t *ctx)
+{
+    return ctx->conf->message == NULL
+           && !ctx->conf->source->particle
+           && ctx->webhook.format != NGX_HTTP_IOTHUB_NO_BODY;
 }
 
 
@@ -829,6 +860,20 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
 
     values[NGX_HTTP_IOTHUB_CONTENTTYPE] = ngx_http_iothub_json_type;
     values[NGX_HTTP_IOTHUB_CONTENTENCODING] = ngx_http_iothub_utf_8;
+
+    if (ngx_http_iothub_is_body(ctx)
+        && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON)
+    {
+        /* what the sender says it is, if anything */
+
+        ngx_str_null(&values[NGX_HTTP_IOTHUB_CONTENTTYPE]);
+        ngx_str_null(&values[NGX_HTTP_IOTHUB_CONTENTENCODING]);
+
+        if (r->headers_in.content_type) {
+            values[NGX_HTTP_IOTHUB_CONTENTTYPE] =
+                                         r->headers_in.content_type->value;
+        }
+    }
 
     if ((conf->content_type
          && ngx_http_complex_value(r, conf->content_type,

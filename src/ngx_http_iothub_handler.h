@@ -38,9 +38,12 @@ typedef struct {
 
 ngx_int_t ngx_http_iothub_handler(ngx_http_request_t *r);
 
-/* The value of a header of the webhook, by its lower case name, or NULL. */
+/*
+ * The value of a header of the webhook, by its lower case name, or NULL.
+ * data is the ngx_http_request_t.
+ */
 
-ngx_str_t *ngx_http_iothub_header_in(ngx_http_request_t *r, ngx_str_t *name);
+ngx_str_t *ngx_http_iothub_header_in(void *data, ngx_str_t *name);
 
 
 #endif /* _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_ */

@@ -23,6 +23,7 @@ typedef struct {
     ngx_array_t                      hubs;      /* ngx_http_iothub_hub_t * */
     ngx_array_t                      passes;    /* ngx_http_iothub_pass_t */
     ngx_array_t                      variables; /* indexes, reset by body */
+    ngx_http_iothub_source_t        *source;    /* where none is named */
 } ngx_http_iothub_main_conf_t;
 
 
@@ -45,7 +46,7 @@ typedef struct {
     ngx_http_complex_value_t        *pass;
     ngx_http_iothub_hub_t           *hub;       /* if found at start */
 
-    const ngx_http_iothub_source_t  *source;
+    ngx_http_iothub_source_t        *source;
     ngx_http_complex_value_t        *fields[NGX_HTTP_IOTHUB_OVERRIDES];
 #if (NGX_PCRE)
     ngx_regex_t                     *device_pattern;

@@ -32,22 +32,52 @@ typedef enum {
 } ngx_http_iothub_field_e;
 
 
-typedef struct {
+typedef struct ngx_http_iothub_source_s  ngx_http_iothub_source_t;
+
+struct ngx_http_iothub_source_s {
     ngx_str_t                   name;
     ngx_uint_t                  methods;    /* NGX_HTTP_POST|... */
     ngx_str_t                   allow;      /* the same, for Allow */
     ngx_msec_t                  deadline;
-    ngx_http_iothub_locator_t   fields[NGX_HTTP_IOTHUB_FIELDS];
-} ngx_http_iothub_source_t;
+
+    /* Particle's own message; else the sender's body is the message */
+    unsigned                    particle:1;
+
+    /* a body of any type is taken */
+    unsigned                    any_type:1;
+
+    /* OPTIONS is the handshake of CloudEvents */
+    unsigned                    handshake:1;
+
+    /* private */
+    const struct ngx_http_iothub_source_row_s  *row;
+    ngx_array_t                *parts;      /* of each field */
+};
 
 
-/* Finds a preset by its name; NULL if there is none. */
+/*
+ * Finds a preset by its name and makes it ready for lookups, from the pool.
+ * NULL if there is none, or no memory.
+ */
 
-const ngx_http_iothub_source_t *ngx_http_iothub_source_find(ngx_str_t *name);
+ngx_http_iothub_source_t *ngx_http_iothub_source_get(ngx_pool_t *pool,
+    ngx_str_t *name);
 
-/* The preset where none is named. */
+/* The names of all presets, for a message: "a", "b", or "c". */
 
-const ngx_http_iothub_source_t *ngx_http_iothub_source_default(void);
+extern const char  ngx_http_iothub_source_names[];
+
+/*
+ * Finds a field of a webhook.  What is found as null was not sent.
+ *
+ * NGX_OK; NGX_DECLINED if it is not there; NGX_ABORT and wh->reason if it
+ * lies in a malformed query string; NGX_ERROR if there is no memory.  The
+ * value's text may have to be decoded, see ngx_http_iothub_webhook_text().
+ */
+
+ngx_int_t ngx_http_iothub_source_find(ngx_http_iothub_source_t *source,
+    ngx_http_iothub_field_e field, ngx_http_iothub_webhook_t *wh,
+    ngx_http_iothub_value_t *value);
 
 
 #endif /* _NGX_HTTP_IOTHUB_SOURCE_H_INCLUDED_ */

@@ -174,7 +174,7 @@ ngx_http_iothub_variable_field(ngx_http_request_t *r,
 }
 
 
-/* before the body was read, the query alone is known */
+/* before the body was read, query and headers are known */
 
 static ngx_int_t
 ngx_http_iothub_variable_early(ngx_http_request_t *r,
@@ -183,7 +183,6 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_int_t                    rc;
     ngx_str_t                    body;
     ngx_http_iothub_value_t      value;
-    ngx_http_iothub_locator_t    locator;
     ngx_http_iothub_webhook_t    wh;
     ngx_http_iothub_loc_conf_t  *conf;
 
@@ -191,7 +190,7 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
 
     conf = ngx_http_get_module_loc_conf(r, ngx_http_iothub_module);
 
-    if (r->args.len == 0 || conf->source == NULL) {
+    if (conf->source == NULL) {
         return NGX_OK;
     }
 
@@ -204,12 +203,17 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    locator = conf->source->fields[field];
+    wh.header = ngx_http_iothub_header_in;
+    wh.header_data = r;
 
-    rc = ngx_http_iothub_webhook_find(&wh, &locator, &value);
+    rc = ngx_http_iothub_source_find(conf->source, field, &wh, &value);
 
     if (rc != NGX_OK) {
         return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
+    }
+
+    if (ngx_http_iothub_webhook_text(r->pool, &value) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     return ngx_http_iothub_variables_set_safe(r, v, &value.text);

@@ -993,7 +993,19 @@ static ngx_int_t
 ngx_http_iothub_find_header(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value)
 {
-    return NGX_DECLINED;
+    ngx_str_t  *header;
+
+    header = wh->header ? wh->header(wh->header_data, &locator->name) : NULL;
+
+    if (header == NULL) {
+        return NGX_DECLINED;
+    }
+
+    value->type = NGX_HTTP_IOTHUB_STRING;
+    value->raw = *header;
+    value->text = *header;
+
+    return NGX_OK;
 }
 
 

@@ -100,6 +100,9 @@ typedef struct {
  * the module only format, body, args and reason are read.
  */
 
+typedef ngx_str_t *(*ngx_http_iothub_header_pt)(void *data, ngx_str_t *name);
+
+
 typedef struct {
     ngx_pool_t                *pool;
     ngx_http_iothub_format_e   format;
@@ -107,6 +110,13 @@ typedef struct {
     ngx_str_t                  args;
 
     const char                *reason;     /* of what is malformed */
+
+    /*
+     * Set after parsing, NULL: no headers.  Returns the value of a header
+     * by its lower case name, or NULL.
+     */
+    ngx_http_iothub_header_pt  header;
+    void                      *header_data;
 
     ngx_str_t                  root;       /* JSON: body without blanks */
     ngx_array_t                members;    /* JSON: of the root object */
@@ -161,8 +171,8 @@ ngx_int_t ngx_http_iothub_webhook_locator(ngx_pool_t *pool, ngx_str_t *text,
 
 /*
  * Finds a value.  JSON null is found, with type NULL; so is an empty text.
- * HEADER is never found here: headers are the caller's.  An empty BODY is
- * not found; of any other the value is the whole body, byte for byte.
+ * An empty BODY is not found; of any other the value is the whole body, byte
+ * for byte.
  *
  * NGX_OK; NGX_DECLINED if it is not there; NGX_ABORT and wh->reason if it
  * lies in a pair of the query string that is malformed (bad percent escape,
