@@ -62,6 +62,8 @@ typedef struct {
 } ngx_http_iothub_source_ready_t;
 
 
+static const ngx_http_iothub_source_row_t *ngx_http_iothub_source_row(
+    ngx_str_t *name);
 static ngx_int_t ngx_http_iothub_source_ready(ngx_pool_t *pool,
     ngx_array_t *ready, const ngx_http_iothub_source_part_t *part);
 static ngx_int_t ngx_http_iothub_source_part(
@@ -245,11 +247,10 @@ static ngx_str_t  ngx_http_iothub_source_uplinks[] = {
 };
 
 
-ngx_http_iothub_source_t *
-ngx_http_iothub_source_get(ngx_pool_t *pool, ngx_str_t *name)
+static const ngx_http_iothub_source_row_t *
+ngx_http_iothub_source_row(ngx_str_t *name)
 {
-    ngx_uint_t                           i, n, field, part;
-    ngx_http_iothub_source_t            *source;
+    ngx_uint_t                           i, n;
     const ngx_http_iothub_source_row_t  *row;
 
     n = sizeof(ngx_http_iothub_source_rows)
@@ -261,11 +262,23 @@ ngx_http_iothub_source_get(ngx_pool_t *pool, ngx_str_t *name)
         if (row->preset.name.len == name->len
             && ngx_strncmp(row->preset.name.data, name->data, name->len) == 0)
         {
-            break;
+            return row;
         }
     }
 
-    if (i == n) {
+    return NULL;
+}
+
+
+ngx_http_iothub_source_t *
+ngx_http_iothub_source_get(ngx_pool_t *pool, ngx_str_t *name)
+{
+    ngx_uint_t                           i, n, field, part;
+    ngx_http_iothub_source_t            *source;
+    const ngx_http_iothub_source_row_t  *row;
+
+    row = ngx_http_iothub_source_row(name);
+    if (row == NULL) {
         return NULL;
     }
 
