@@ -251,12 +251,14 @@ my @webhooks = (
     webhook('in another type', POST => body('known', 'temp'),
             headers => { 'Content-Type' => 'text/xml' }),
     webhook('that the hub refuses', POST => body('refused', 'temp')),
-    webhook('that the hub throttles', POST => body('throttled', 'temp')),
     webhook('after a 500', POST => body('failing', 'temp')),
     webhook('after an answer that breaks off', POST => body('cut', 'temp')),
     webhook('with a slow answer', POST => body('slow', 'temp')),
     webhook('with a large answer', POST => body('large', 'temp')),
     webhook('with a redirect of the proxy', POST => body('accel', 'temp')),
+
+    # the last: it holds back those after it
+    webhook('that the hub throttles', POST => body('throttled', 'temp')),
 );
 
 my @known = qw(known disabled refused throttled failing cut slow large accel);
