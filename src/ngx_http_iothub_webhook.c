@@ -892,6 +892,7 @@ ngx_http_iothub_find_json(ngx_http_iothub_webhook_t *wh,
 
     ngx_memzero(&member, sizeof(ngx_http_iothub_member_t));
     member.value = wh->root;
+    member.value_escaped = wh->escaped;
 
     for (i = 0; i < locator->nsteps; i++) {
 
@@ -1158,6 +1159,54 @@ ngx_http_iothub_json_value(ngx_http_iothub_member_t *member,
     default:
         value->type = NGX_HTTP_IOTHUB_NUMBER;
     }
+}
+
+
+ngx_int_t
+ngx_http_iothub_webhook_first(ngx_http_iothub_webhook_t *wh,
+    ngx_http_iothub_locator_t *locator, ngx_http_iothub_elements_t *elements)
+{
+    ngx_http_iothub_value_t  value;
+
+    if (ngx_http_iothub_webhook_find_raw(wh, locator, &value) != NGX_OK
+        || !value.json
+        || value.type != NGX_HTTP_IOTHUB_ARRAY)
+    {
+        return NGX_DECLINED;
+    }
+
+    elements->wh = wh;
+    elements->pos = value.raw.data + 1;
+    elements->last = value.raw.data + value.raw.len;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_webhook_next(ngx_http_iothub_elements_t *elements,
+    ngx_http_iothub_webhook_t *element)
+{
+    ngx_http_iothub_member_t  member;
+
+    if (ngx_http_iothub_next_member(&elements->pos, elements->last, 0,
+                                    &member)
+        != NGX_OK)
+    {
+        return NGX_DONE;
+    }
+
+    *element = *elements->wh;
+    element->root = member.value;
+    element->escaped = member.value_escaped;
+    element->element = 1;
+    element->members.nelts = 0;
+
+    if (element->root.data[0] != '{') {
+        return NGX_OK;
+    }
+
+    return ngx_http_iothub_index_json(element) == NGX_OK ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -119,6 +119,8 @@ typedef struct {
     void                      *header_data;
 
     ngx_str_t                  root;       /* JSON: body without blanks */
+    unsigned                   element:1;  /* root is a part of the body */
+    unsigned                   escaped:1;  /* a string that needs decoding */
     ngx_array_t                members;    /* JSON: of the root object */
     ngx_array_t                pairs;      /* form */
 } ngx_http_iothub_webhook_t;
@@ -194,6 +196,26 @@ ngx_int_t ngx_http_iothub_webhook_find_raw(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value);
 ngx_int_t ngx_http_iothub_webhook_text(ngx_pool_t *pool,
     ngx_http_iothub_value_t *value);
+
+/*
+ * The elements of an array, each as a webhook of its own: pointers are
+ * relative to it, form, query, headers and body are those of the whole.
+ *
+ * first() finds the array.  NGX_OK; NGX_DECLINED if there is none.
+ * next() fills *element.  NGX_OK; NGX_DONE after the last; NGX_ERROR if there
+ * is no memory.
+ */
+
+typedef struct {
+    ngx_http_iothub_webhook_t *wh;
+    u_char                    *pos;
+    u_char                    *last;
+} ngx_http_iothub_elements_t;
+
+ngx_int_t ngx_http_iothub_webhook_first(ngx_http_iothub_webhook_t *wh,
+    ngx_http_iothub_locator_t *locator, ngx_http_iothub_elements_t *elements);
+ngx_int_t ngx_http_iothub_webhook_next(ngx_http_iothub_elements_t *elements,
+    ngx_http_iothub_webhook_t *element);
 
 /*
  * Is this text by itself one JSON value of any type, by the rules of

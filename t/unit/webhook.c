@@ -1544,6 +1544,72 @@ test_random(ngx_uint_t documents)
 }
 
 
+static void
+test_elements(void)
+{
+    ngx_str_t                    body = S("{\"n\":1,\"a\":[ {\"n\":2.0},7,"
+                                          " [3,{\"n\":4}] ,\"x\\ny\",{} ]}");
+    ngx_str_t                    array = S("/a"), n = S("/n"), root = S("json:");
+    ngx_str_t                    second = S("/1/n"), whole = S("body");
+    ngx_str_t                    name = S("n");
+    const char                  *reason;
+    ngx_http_iothub_value_t      value;
+    ngx_http_iothub_webhook_t    wh, element;
+    ngx_http_iothub_locator_t    a, l, r, s, b, m;
+    ngx_http_iothub_elements_t   elements;
+
+    (void) ngx_http_iothub_webhook_locator(pool, &array, &a, &reason);
+    (void) ngx_http_iothub_webhook_locator(pool, &n, &l, &reason);
+    (void) ngx_http_iothub_webhook_locator(pool, &root, &r, &reason);
+    (void) ngx_http_iothub_webhook_locator(pool, &second, &s, &reason);
+    (void) ngx_http_iothub_webhook_locator(pool, &whole, &b, &reason);
+    (void) ngx_http_iothub_webhook_locator(pool, &name, &m, &reason);
+
+    is(ngx_http_iothub_webhook_parse(pool, &wh, JSON, &body, NULL), NGX_OK,
+       "a document with an array");
+    is(ngx_http_iothub_webhook_first(&wh, &l, &elements), NGX_DECLINED,
+       "a number has no elements");
+    is(ngx_http_iothub_webhook_first(&wh, &s, &elements), NGX_DECLINED,
+       "nor has what is not there");
+    is(ngx_http_iothub_webhook_first(&wh, &a, &elements), NGX_OK,
+       "the array has");
+
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_OK, "first");
+    is(ngx_http_iothub_webhook_find(&element, &l, &value), NGX_OK,
+       "its member");
+    is_str(&value.text, "2.0", "not that of the document");
+    is(ngx_http_iothub_webhook_find(&element, &r, &value), NGX_OK, "its root");
+    is_str(&value.text, "{\"n\":2.0}", "is the element");
+    is(ngx_http_iothub_webhook_find(&element, &b, &value), NGX_OK, "its body");
+    is(value.text.len, body.len, "is that of the whole");
+
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_OK, "a number");
+    is(ngx_http_iothub_webhook_find(&element, &l, &value), NGX_DECLINED,
+       "has no members");
+    is(ngx_http_iothub_webhook_find(&element, &m, &value), NGX_DECLINED,
+       "by name neither");
+    is(ngx_http_iothub_webhook_find(&element, &r, &value), NGX_OK, "its root");
+    is_str(&value.text, "7", "is the number");
+
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_OK, "an array");
+    is(ngx_http_iothub_webhook_find(&element, &s, &value), NGX_OK,
+       "has elements");
+    is_str(&value.text, "4", "with members");
+
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_OK, "a string");
+    is(ngx_http_iothub_webhook_find(&element, &r, &value), NGX_OK, "its root");
+    is_str(&value.text, "x\ny", "is decoded");
+
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_OK,
+       "an empty object");
+    is(ngx_http_iothub_webhook_find(&element, &l, &value), NGX_DECLINED,
+       "has no members");
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_DONE, "the end");
+    is(ngx_http_iothub_webhook_next(&elements, &element), NGX_DONE,
+       "stays the end");
+}
+
+
 int
 main(int argc, char *const *argv)
 {
@@ -1562,6 +1628,7 @@ main(int argc, char *const *argv)
     test_embed();
     test_escape();
     test_depth();
+    test_elements();
     fresh_pool();
     test_hostile();
     test_random(1500);
