@@ -30,6 +30,8 @@ static char *ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_device_pattern(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static char *ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -144,6 +146,13 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
       ngx_http_set_complex_value_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_iothub_loc_conf_t, create),
+      NULL },
+
+    { ngx_string("iothub_each"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
+      ngx_http_iothub_each_locator,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
       NULL },
 
     { ngx_string("iothub_match"),
@@ -311,6 +320,7 @@ ngx_http_iothub_create_loc_conf(ngx_conf_t *cf)
      *     conf->hub = NULL;
      *     conf->source = NULL;
      *     conf->fields = { NULL };
+     *     conf->each = NULL;
      *     conf->create = NULL;
      *     conf->message = NULL;
      *     conf->content_type = NULL;
@@ -374,6 +384,10 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
 #endif
+
+    if (conf->each == NULL) {
+        conf->each = prev->each;
+    }
 
     if (conf->create == NULL) {
         conf->create = prev->create;
@@ -616,6 +630,50 @@ ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "unknown source \"%V\", write %s", &value[1],
                            ngx_http_iothub_source_names);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_int_t    rc;
+    ngx_str_t   *value;
+    const char  *reason;
+
+    if (ilcf->each) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    ilcf->each = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_locator_t));
+    if (ilcf->each == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    rc = ngx_http_iothub_webhook_locator(cf->pool, &value[1], ilcf->each,
+                                         &reason);
+
+    if (rc == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (rc == NGX_DECLINED
+        || (ilcf->each->kind != NGX_HTTP_IOTHUB_LOCATOR_JSON
+            && ilcf->each->kind != NGX_HTTP_IOTHUB_LOCATOR_NAME))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid locator \"%V\": %s", &value[1],
+                           rc == NGX_DECLINED
+                           ? reason : "an array is in JSON only, write "
+                                      "json:/pointer, or \"json:\" for all "
+                                      "of the body");
         return NGX_CONF_ERROR;
     }
 

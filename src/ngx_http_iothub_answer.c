@@ -150,6 +150,35 @@ ngx_http_iothub_answer_handshake(ngx_http_request_t *r, ngx_str_t *origin)
 }
 
 
+ngx_int_t
+ngx_http_iothub_answer_validation(ngx_http_request_t *r, ngx_str_t *code)
+{
+    u_char                    *p;
+    ngx_int_t                  rc;
+    ngx_str_t                  type;
+    ngx_http_complex_value_t   cv;
+
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
+    p = ngx_pnalloc(r->pool, sizeof("{\"validationResponse\":}") + code->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    cv.value.data = p;
+    cv.value.len = ngx_sprintf(p, "{\"validationResponse\":%V}", code) - p;
+
+    ngx_str_set(&type, "application/json");
+
+    r->err_status = 0;
+    r->disable_not_modified = 1;
+
+    rc = ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? NGX_ERROR : rc;
+}
+
+
 static ngx_uint_t
 ngx_http_iothub_answer_status(ngx_http_iothub_loc_conf_t *conf,
     const ngx_http_iothub_result_t *result)
@@ -160,6 +189,10 @@ ngx_http_iothub_answer_status(ngx_http_iothub_loc_conf_t *conf,
 
     if (result->rejectable && conf->rejected) {
         return conf->rejected;
+    }
+
+    if (result->rejectable && conf->source->rejected) {
+        return conf->source->rejected;
     }
 
     return result->status;

@@ -41,5 +41,15 @@ ngx_int_t ngx_http_iothub_answer(ngx_http_request_t *r,
 ngx_int_t ngx_http_iothub_answer_handshake(ngx_http_request_t *r,
     ngx_str_t *origin);
 
+/*
+ * The answer to the webhook by which an Event Grid subscription is
+ * confirmed: its code, in JSON, quotes included.  Returns what finalizes the
+ * request.
+ * https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema
+ */
+
+ngx_int_t ngx_http_iothub_answer_validation(ngx_http_request_t *r,
+    ngx_str_t *code);
+
 
 #endif /* _NGX_HTTP_IOTHUB_ANSWER_H_INCLUDED_ */

@@ -9,6 +9,10 @@
 
 #define NGX_HTTP_IOTHUB_SYSTEM_HEADERS  4
 
+/* of one webhook: all of them are looked at without a pause */
+
+#define NGX_HTTP_IOTHUB_EVENTS_MAX      1000
+
 
 /* NGX_OK: go on; NGX_DONE: the result is set; NGX_ERROR: no memory */
 
@@ -26,6 +30,18 @@ static ngx_int_t ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
     ngx_http_iothub_result_e result, const char *detail);
 static ngx_int_t ngx_http_iothub_parse(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_validation(ngx_http_iothub_webhook_t *wh,
+    ngx_str_t *code);
+static ngx_int_t ngx_http_iothub_elements(ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_elements_t *elements);
+static ngx_int_t ngx_http_iothub_one(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_each(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx, ngx_http_iothub_elements_t *elements);
+static ngx_int_t ngx_http_iothub_each_event(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static void ngx_http_iothub_each_finish(ngx_http_iothub_batch_t *b);
+static void ngx_http_iothub_log(ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
     ngx_str_t *body);
 static ngx_int_t ngx_http_iothub_body_read(ngx_http_request_t *r,
@@ -59,10 +75,9 @@ static ngx_int_t ngx_http_iothub_may_create(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_iothub_true(ngx_str_t *value);
 
 
-/* from the body to the delivery, in this order */
+/* from a webhook, or an element of it, to a delivery, in this order */
 
 static const ngx_http_iothub_stage_pt  ngx_http_iothub_stages[] = {
-    ngx_http_iothub_parse,
     ngx_http_iothub_fields,
     ngx_http_iothub_texts,          /* as variables, they are escaped */
     ngx_http_iothub_overrides,
@@ -259,10 +274,10 @@ static void
 ngx_http_iothub_body_handler(ngx_http_request_t *r)
 {
     ngx_int_t                    rc;
-    const char                  *detail;
-    ngx_uint_t                   i;
+    ngx_str_t                    code;
     ngx_http_iothub_ctx_t       *ctx;
     ngx_http_iothub_delivery_t  *d;
+    ngx_http_iothub_elements_t   elements;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
 
@@ -274,24 +289,26 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
                   + (ctx->conf->deadline ? ctx->conf->deadline
                                          : ctx->conf->source->deadline);
 
-    rc = NGX_OK;
+    rc = ngx_http_iothub_parse(r, ctx);
 
-    for (i = 0; ngx_http_iothub_stages[i]; i++) {
-
-        rc = ngx_http_iothub_stages[i](r, ctx);
-
-        if (rc != NGX_OK) {
-            break;
-        }
+    if (rc == NGX_OK
+        && (ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_VALIDATION)
+        && ngx_http_iothub_validation(&ctx->webhook, &code) == NGX_OK)
+    {
+        ngx_http_finalize_request(r, ngx_http_iothub_answer_validation(r,
+                                                                  &code));
+        return;
     }
 
     if (rc == NGX_OK) {
-        d->request = r;
-        d->device_id = ctx->event.device_id;
-        d->handler = ngx_http_iothub_finish;
-        d->data = ctx;
+        rc = ngx_http_iothub_elements(ctx, &elements);
 
-        ngx_http_iothub_delivery_start(d);
+        rc = (rc == NGX_DECLINED) ? ngx_http_iothub_one(r, ctx)
+             : (rc == NGX_OK) ? ngx_http_iothub_each(r, ctx, &elements)
+             : rc;
+    }
+
+    if (rc == NGX_OK) {
         return;
     }
 
@@ -303,17 +320,282 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
     }
 
     d->ended = ngx_current_msec;
-    detail = ctx->detail;
 
-    if (ctx->result != NGX_HTTP_IOTHUB_FILTERED) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "iothub event not delivered, hub: \"%V\", result: %V: "
-                      "%s", &ctx->hub,
-                      &ngx_http_iothub_results[ctx->result].word,
-                      detail ? detail : "-");
+    ngx_http_iothub_log(ctx);
+    ngx_http_iothub_finalize(r, ctx);
+}
+
+
+/* an Event Grid subscription that is to be confirmed, by an event alone */
+
+static ngx_int_t
+ngx_http_iothub_validation(ngx_http_iothub_webhook_t *wh, ngx_str_t *code)
+{
+    ngx_http_iothub_value_t    value;
+    ngx_http_iothub_step_t     steps[3];
+    ngx_http_iothub_locator_t  locator;
+
+    static ngx_str_t  type =
+        ngx_string("Microsoft.EventGrid.SubscriptionValidationEvent");
+
+    ngx_memzero(&locator, sizeof(ngx_http_iothub_locator_t));
+    ngx_memzero(steps, sizeof(steps));
+
+    locator.kind = NGX_HTTP_IOTHUB_LOCATOR_JSON;
+    locator.steps = steps;
+    locator.nsteps = 2;
+    ngx_str_set(&steps[1].name, "eventType");
+
+    if (ngx_http_iothub_webhook_find(wh, &locator, &value) != NGX_OK
+        || value.type != NGX_HTTP_IOTHUB_STRING
+        || value.text.len != type.len
+        || ngx_memcmp(value.text.data, type.data, type.len) != 0)
+    {
+        return NGX_DECLINED;
     }
 
-    ngx_http_iothub_finalize(r, ctx);
+    locator.nsteps = 3;
+    ngx_str_set(&steps[1].name, "data");
+    ngx_str_set(&steps[2].name, "validationCode");
+
+    if (ngx_http_iothub_webhook_find(wh, &locator, &value) != NGX_OK
+        || value.type != NGX_HTTP_IOTHUB_STRING)
+    {
+        return NGX_DECLINED;
+    }
+
+    *code = value.raw;
+
+    return NGX_OK;
+}
+
+
+/* what was not delivered, before any call; deliveries log themselves */
+
+static void
+ngx_http_iothub_log(ngx_http_iothub_ctx_t *ctx)
+{
+    if (ctx->result == NGX_HTTP_IOTHUB_FILTERED) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "iothub event not delivered, hub: \"%V\", result: %V: %s",
+                  &ctx->hub, &ngx_http_iothub_results[ctx->result].word,
+                  ctx->detail ? ctx->detail : "-");
+}
+
+
+/* NGX_OK: the delivery is started; NGX_DONE: the result is set; NGX_ERROR */
+
+static ngx_int_t
+ngx_http_iothub_one(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                    rc;
+    ngx_uint_t                   i;
+    ngx_http_iothub_delivery_t  *d;
+
+    for (i = 0; ngx_http_iothub_stages[i]; i++) {
+
+        rc = ngx_http_iothub_stages[i](r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    d = &ctx->delivery;
+
+    d->request = r;
+    d->device_id = ctx->event.device_id;
+    d->handler = ngx_http_iothub_finish;
+    d->data = ctx;
+
+    ngx_http_iothub_delivery_start(d);
+
+    return NGX_OK;
+}
+
+
+/* NGX_OK: the webhook holds several events; NGX_DECLINED: one; NGX_DONE */
+
+static ngx_int_t
+ngx_http_iothub_elements(ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_elements_t *elements)
+{
+    ngx_http_iothub_locator_t  *each;
+
+    each = ctx->conf->each;
+
+    if (each == NULL) {
+        each = ctx->conf->source->each;
+
+        return each ? ngx_http_iothub_webhook_first(&ctx->webhook, each,
+                                                    elements)
+                    : NGX_DECLINED;
+    }
+
+    if (ngx_http_iothub_webhook_first(&ctx->webhook, each, elements)
+        != NGX_OK)
+    {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                      "the webhook has no array where "
+                                      "iothub_each looks for it");
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Each element is an event.  nginx remembers the values of variables in the
+ * request: before each element, it forgets those of the one before.
+ */
+
+static ngx_int_t
+ngx_http_iothub_each(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_elements_t *elements)
+{
+    size_t                      size;
+    ngx_int_t                   rc;
+    ngx_http_iothub_batch_t    *b;
+    ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_variable_value_t  *saved;
+    ngx_http_iothub_webhook_t   whole;
+
+    b = ngx_pcalloc(r->pool, sizeof(ngx_http_iothub_batch_t));
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_array_init(&b->events, r->pool, 16,
+                       sizeof(ngx_http_iothub_batch_event_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    size = cmcf->variables.nelts * sizeof(ngx_http_variable_value_t);
+
+    saved = ngx_palloc(r->pool, size);
+    if (saved == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(saved, r->variables, size);
+
+    whole = ctx->webhook;
+    elements->wh = &whole;
+    ctx->batch = b;
+
+    for ( ;; ) {
+        rc = ngx_http_iothub_webhook_next(elements, &ctx->webhook);
+
+        if (rc == NGX_DONE) {
+            break;
+        }
+
+        if (b->events.nelts == NGX_HTTP_IOTHUB_EVENTS_MAX) {
+            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_TOO_LARGE,
+                                          "more than 1000 events in a "
+                                          "webhook");
+        }
+
+        ngx_memcpy(r->variables, saved, size);
+
+        if (rc != NGX_OK || ngx_http_iothub_each_event(r, ctx) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_memcpy(r->variables, saved, size);
+
+    ctx->webhook = whole;
+    ctx->result = NGX_HTTP_IOTHUB_NO_RESULT;
+    ctx->detail = NULL;
+
+    b->request = r;
+    b->deadline = ctx->delivery.deadline;
+    b->total = &ctx->delivery;
+    b->handler = ngx_http_iothub_each_finish;
+    b->data = ctx;
+
+    return ngx_http_iothub_batch_start(b);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_each_event(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                       rc;
+    ngx_uint_t                      i;
+    ngx_http_iothub_batch_event_t  *event;
+
+    event = ngx_array_push(&ctx->batch->events);
+    if (event == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ctx->event, sizeof(ngx_http_iothub_event_t));
+    ngx_memzero(&ctx->delivery.message, sizeof(ngx_http_iothub_message_t));
+    ngx_memzero(event, sizeof(ngx_http_iothub_batch_event_t));
+    ctx->delivery.may_create = 0;
+
+    for (i = 0; ngx_http_iothub_stages[i]; i++) {
+
+        rc = ngx_http_iothub_stages[i](r, ctx);
+
+        if (rc == NGX_DONE) {
+            event->result = ctx->result;
+            event->detail = ctx->detail;
+            event->device_id = ctx->event.device_id;
+
+            ngx_http_iothub_log(ctx);
+            return NGX_OK;
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    event->hub = ctx->delivery.hub;
+    event->device_id = ctx->event.device_id;
+    event->message = ctx->delivery.message;
+    event->may_create = ctx->delivery.may_create;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_iothub_each_finish(ngx_http_iothub_batch_t *b)
+{
+    ngx_http_iothub_ctx_t *ctx = b->data;
+
+    ngx_http_iothub_batch_event_t  *event;
+
+    ctx->result = b->result;
+    ctx->detail = b->detail;
+    ctx->delivery.result = b->result;
+
+    /* the log shows the one that decided */
+
+    if (b->events.nelts) {
+        event = b->events.elts;
+
+        ngx_memzero(&ctx->event, sizeof(ngx_http_iothub_event_t));
+        ctx->event.device_id = event[b->shown].device_id;
+        ctx->delivery.message = event[b->shown].message;
+        ngx_http_iothub_variables_reset(ctx->request);
+    }
+
+    if (ctx->delivery.running) {
+        ctx->request->keepalive = 0;
+    }
+
+    ngx_http_iothub_finalize(ctx->request, ctx);
 }
 
 
@@ -380,7 +662,7 @@ ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
         rc = NGX_OK;
     }
 
-    if (ctx->conf->source->any_type
+    if ((ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE)
         && (rc != NGX_OK
             || (type == NULL && format == NGX_HTTP_IOTHUB_FORM)))
     {
@@ -796,7 +1078,7 @@ ngx_http_iothub_message_text(ngx_http_request_t *r,
     }
 
     if (ngx_http_iothub_is_body(ctx)) {
-        *body = ctx->webhook.body;
+        *body = ctx->webhook.element ? ctx->webhook.root : ctx->webhook.body;
         return NGX_OK;
     }
 
@@ -811,7 +1093,7 @@ static ngx_uint_t
 ngx_http_iothub_is_body(ngx_http_iothub_ctx_t *ctx)
 {
     return ctx->conf->message == NULL
-           && !ctx->conf->source->particle
+           && !(ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_PARTICLE)
            && ctx->webhook.format != NGX_HTTP_IOTHUB_NO_BODY;
 }
 

@@ -10,6 +10,7 @@
 #define _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_
 
 
+#include "ngx_http_iothub_batch.h"
 #include "ngx_http_iothub_delivery.h"
 #include "ngx_http_iothub_event.h"
 #include "ngx_http_iothub_module.h"
@@ -22,11 +23,12 @@ typedef struct {
     ngx_http_request_t          *request;
     ngx_http_iothub_loc_conf_t  *conf;
 
-    ngx_http_iothub_webhook_t    webhook;
+    ngx_http_iothub_webhook_t    webhook;     /* or one of its elements */
     unsigned                     parsed:1;
+    ngx_http_iothub_batch_t     *batch;       /* NULL: a single event */
 
     ngx_http_iothub_event_t      event;
-    ngx_http_iothub_delivery_t   delivery;
+    ngx_http_iothub_delivery_t   delivery;    /* or the sum of several */
     ngx_str_t                    hub;         /* its name */
 
     ngx_http_iothub_result_e     result;

@@ -2,12 +2,29 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_message.h"
+#include "ngx_http_iothub_webhook.h"
 
 
 /* an answer to a message has no body, an error's is short */
 
 #define NGX_HTTP_IOTHUB_MESSAGE_ANSWER  2048
 
+
+static ngx_str_t *ngx_http_iothub_message_key(
+    ngx_http_iothub_header_t *header);
+static u_char *ngx_http_iothub_message_write(u_char *p,
+    ngx_http_iothub_message_t *message);
+
+
+static ngx_http_iothub_header_t  ngx_http_iothub_message_batch_headers[] = {
+    { ngx_string("Content-Type"), ngx_string("content-type"),
+      ngx_string("application/vnd.microsoft.iothub.json") }
+};
+
+static ngx_str_t  ngx_http_iothub_message_creation =
+    ngx_string("iothub-creationtimeutc");
+static ngx_str_t  ngx_http_iothub_message_batch_creation =
+    ngx_string("iothub-app-iothub-creation-time-utc");
 
 static ngx_str_t  ngx_http_iothub_message_post = ngx_string("POST");
 static ngx_str_t  ngx_http_iothub_message_suffix =
@@ -34,6 +51,119 @@ ngx_http_iothub_message_send(ngx_pool_t *pool,
     }
 
     return ngx_http_iothub_message_body(pool, ex, &message->body);
+}
+
+
+size_t
+ngx_http_iothub_message_batch_size(ngx_http_iothub_message_t *message)
+{
+    size_t      size;
+    ngx_uint_t  i;
+
+    size = sizeof("{\"body\":\"\",\"base64Encoded\":true,"
+                  "\"properties\":{}},") - 1
+           + ngx_base64_encoded_length(message->body.len);
+
+    for (i = 0; i < message->nheaders; i++) {
+        size += sizeof("\"\":\"\",") - 1
+                + ngx_http_iothub_message_key(&message->headers[i])->len
+                + ngx_http_iothub_json_escape(NULL,
+                                              &message->headers[i].value);
+    }
+
+    return size;
+}
+
+
+/* within a batch, one property has another name than its header */
+
+static ngx_str_t *
+ngx_http_iothub_message_key(ngx_http_iothub_header_t *header)
+{
+    if (header->lowcase.len == ngx_http_iothub_message_creation.len
+        && ngx_memcmp(header->lowcase.data,
+                      ngx_http_iothub_message_creation.data,
+                      header->lowcase.len)
+           == 0)
+    {
+        return &ngx_http_iothub_message_batch_creation;
+    }
+
+    return &header->key;
+}
+
+
+ngx_int_t
+ngx_http_iothub_message_batch(ngx_pool_t *pool,
+    ngx_http_iothub_message_t **messages, ngx_uint_t n,
+    ngx_http_iothub_message_t *batch)
+{
+    u_char      *p;
+    size_t       size;
+    ngx_uint_t   i;
+
+    size = sizeof("[]") - 1;
+
+    for (i = 0; i < n; i++) {
+        size += ngx_http_iothub_message_batch_size(messages[i]);
+    }
+
+    p = ngx_pnalloc(pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    batch->headers = ngx_http_iothub_message_batch_headers;
+    batch->nheaders = 1;
+    batch->body.data = p;
+
+    *p++ = '[';
+
+    for (i = 0; i < n; i++) {
+
+        if (i) {
+            *p++ = ',';
+        }
+
+        p = ngx_http_iothub_message_write(p, messages[i]);
+    }
+
+    *p++ = ']';
+
+    batch->body.len = p - batch->body.data;
+
+    return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_iothub_message_write(u_char *p, ngx_http_iothub_message_t *message)
+{
+    ngx_str_t   text, *key;
+    ngx_uint_t  i;
+
+    p = ngx_cpymem(p, "{\"body\":\"", sizeof("{\"body\":\"") - 1);
+
+    text.data = p;
+    ngx_encode_base64(&text, &message->body);
+    p += text.len;
+
+    p = ngx_cpymem(p, "\",\"base64Encoded\":true,\"properties\":{",
+                   sizeof("\",\"base64Encoded\":true,\"properties\":{") - 1);
+
+    for (i = 0; i < message->nheaders; i++) {
+
+        key = ngx_http_iothub_message_key(&message->headers[i]);
+
+        p = ngx_sprintf(p, "%s\"%V\":\"", i ? "," : "", key);
+        p += ngx_http_iothub_json_escape(p, &message->headers[i].value);
+        *p++ = '"';
+    }
+
+    *p++ = '}';
+    *p++ = '}';
+
+    return p;
 }
 
 

@@ -2,7 +2,8 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 /*
- * message: the request that brings a message to the hub.
+ * message: the request that brings a message to the hub, or several of one
+ * device as a batch.
  */
 
 #ifndef _NGX_HTTP_IOTHUB_MESSAGE_H_INCLUDED_
@@ -29,6 +30,28 @@ typedef struct {
 
 ngx_int_t ngx_http_iothub_message_send(ngx_pool_t *pool,
     ngx_http_iothub_exchange_t *ex, ngx_http_iothub_message_t *message);
+
+/*
+ * A batch is one request and one answer for several messages of a device:
+ * a JSON array of their bodies in base64 with their properties.  The hub
+ * takes batches of 256 KB; its SDKs stay a little below.
+ * https://learn.microsoft.com/rest/api/iothub/device/send-device-event
+ */
+
+#define NGX_HTTP_IOTHUB_MESSAGE_BATCH_MAX  (255 * 1024)
+
+/* What a message adds to the size of a batch, in bytes, at the most. */
+
+size_t ngx_http_iothub_message_batch_size(ngx_http_iothub_message_t *message);
+
+/*
+ * Makes one message of n messages, from the pool.  Their sizes and two must
+ * not exceed the maximum.  NGX_OK or NGX_ERROR (no memory).
+ */
+
+ngx_int_t ngx_http_iothub_message_batch(ngx_pool_t *pool,
+    ngx_http_iothub_message_t **messages, ngx_uint_t n,
+    ngx_http_iothub_message_t *batch);
 
 /*
  * The path and query of a request about a device: its id as one escaped

@@ -52,6 +52,7 @@ typedef struct {
     ngx_regex_t                     *device_pattern;
     ngx_str_t                        device_pattern_text;
 #endif
+    ngx_http_iothub_locator_t       *each;      /* NULL: as the source */
     ngx_http_complex_value_t        *create;
     ngx_array_t                     *match;     /* ngx_str_t */
     ngx_array_t                     *filters;   /* complex values */

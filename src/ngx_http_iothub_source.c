@@ -69,6 +69,9 @@ static ngx_int_t ngx_http_iothub_source_ready(ngx_pool_t *pool,
 static ngx_int_t ngx_http_iothub_source_part(
     ngx_http_iothub_source_ready_t *part, ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_value_t *value);
+static ngx_int_t ngx_http_iothub_source_locate(
+    ngx_http_iothub_source_ready_t *part, ngx_http_iothub_webhook_t *wh,
+    ngx_http_iothub_value_t *value);
 static ngx_int_t ngx_http_iothub_source_as(
     ngx_http_iothub_source_ready_t *part, ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_value_t *value);
@@ -96,7 +99,8 @@ static void ngx_http_iothub_source_string(ngx_http_iothub_value_t *value,
 
 const char  ngx_http_iothub_source_names[] =
     "\"particle\", \"the-things-stack\", \"chirpstack\", \"sigfox\", "
-    "\"notehub\", \"cloudevents\", \"device-bridge\", or \"custom\"";
+    "\"notehub\", \"cloudevents\", \"eventgrid\", \"device-bridge\", "
+    "or \"custom\"";
 
 
 /*
@@ -109,7 +113,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     { { ngx_string("particle"),
         NGX_HTTP_POST|NGX_HTTP_PUT|NGX_HTTP_GET,
         ngx_string("POST, PUT, GET"),
-        15000, 1, 0, 0, NULL, NULL },
+        15000, NGX_HTTP_IOTHUB_SOURCE_PARTICLE, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("coreid") },
         { ngx_http_iothub_at("event") },
@@ -122,7 +126,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://www.thethingsindustries.com/docs/integrations/data-formats/ */
 
     { { ngx_string("the-things-stack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, 0, NULL, NULL },
+        4000, 0, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/end_device_ids/application_ids/application_id"),
           ngx_http_iothub_join('.', "/end_device_ids/device_id") },
@@ -136,7 +140,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://www.chirpstack.io/docs/chirpstack/integrations/events.html */
 
     { { ngx_string("chirpstack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, 0, NULL, NULL },
+        4000, 0, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/deviceInfo/devEui") },
         { ngx_http_iothub_at("query:event") },
@@ -151,7 +155,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
 
     { { ngx_string("sigfox"), NGX_HTTP_POST|NGX_HTTP_GET,
         ngx_string("POST, GET"),
-        8000, 0, 0, 0, NULL, NULL },
+        8000, 0, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("device") },
         { ngx_http_iothub_at("event"),
@@ -167,7 +171,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://dev.blues.io/api-reference/notehub-api/event-api/ */
 
     { { ngx_string("notehub"), NGX_HTTP_POST, ngx_string("POST"),
-        8000, 0, 0, 0, NULL, NULL },
+        8000, 0, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device") },
         { ngx_http_iothub_at("/file") },
@@ -184,7 +188,9 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
 
     { { ngx_string("cloudevents"), NGX_HTTP_POST|NGX_HTTP_OPTIONS,
         ngx_string("POST, OPTIONS"),
-        15000, 0, 1, 1, NULL, NULL },
+        15000,
+        NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE|NGX_HTTP_IOTHUB_SOURCE_ARRAY, 0,
+        NULL, NULL, NULL },
       "ce-specversion",
       { { ngx_http_iothub_take(SEGMENT, "/source"),
           ngx_http_iothub_take(SEGMENT, "/subject") },
@@ -202,10 +208,26 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
           ngx_http_iothub_join('-', "header:ce-id") },
         { { NULL, 0, 0 } } } },
 
+    /* https://learn.microsoft.com/azure/event-grid/event-schema */
+
+    { { ngx_string("eventgrid"), NGX_HTTP_POST|NGX_HTTP_OPTIONS,
+        ngx_string("POST, OPTIONS"),
+        25000,
+        NGX_HTTP_IOTHUB_SOURCE_ARRAY|NGX_HTTP_IOTHUB_SOURCE_VALIDATION,
+        NGX_HTTP_BAD_REQUEST, NULL, NULL, NULL },
+      NULL,
+      { { ngx_http_iothub_take(SEGMENT, "/subject") },
+        { ngx_http_iothub_at("/eventType") },
+        { ngx_http_iothub_at("/data") },
+        { ngx_http_iothub_at("/eventTime") },
+        { ngx_http_iothub_at("/id") },
+        { { NULL, 0, 0 } } },
+      { { { NULL, 0, 0 } } } },
+
     /* https://github.com/Azure/iotc-device-bridge */
 
     { { ngx_string("device-bridge"), NGX_HTTP_POST, ngx_string("POST"),
-        15000, 0, 0, 0, NULL, NULL },
+        15000, 0, 0, NULL, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device/deviceId") },
         { { NULL, 0, 0 } },
@@ -217,7 +239,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
 
     { { ngx_string("custom"), NGX_HTTP_POST|NGX_HTTP_PUT,
         ngx_string("POST, PUT"),
-        15000, 0, 1, 0, NULL, NULL },
+        15000, NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE, 0, NULL, NULL, NULL },
       NULL,
       { { { NULL, 0, 0 } },
         { { NULL, 0, 0 } },
@@ -289,6 +311,18 @@ ngx_http_iothub_source_get(ngx_pool_t *pool, ngx_str_t *name)
 
     *source = row->preset;
     source->row = row;
+
+    if (source->flags & NGX_HTTP_IOTHUB_SOURCE_ARRAY) {
+
+        /* the root: a pointer without steps */
+
+        source->each = ngx_pcalloc(pool, sizeof(ngx_http_iothub_locator_t));
+        if (source->each == NULL) {
+            return NULL;
+        }
+
+        source->each->kind = NGX_HTTP_IOTHUB_LOCATOR_JSON;
+    }
 
     /* those of the row, then those by a header */
 
@@ -436,7 +470,7 @@ ngx_http_iothub_source_part(ngx_http_iothub_source_ready_t *part,
         break;
     }
 
-    rc = ngx_http_iothub_webhook_find_raw(wh, &part->locator, value);
+    rc = ngx_http_iothub_source_locate(part, wh, value);
 
     if (rc != NGX_OK) {
         return rc;
@@ -465,6 +499,25 @@ ngx_http_iothub_source_part(ngx_http_iothub_source_ready_t *part,
     }
 
     return ngx_http_iothub_source_segment(value);
+}
+
+
+/* of an element, its body is the element */
+
+static ngx_int_t
+ngx_http_iothub_source_locate(ngx_http_iothub_source_ready_t *part,
+    ngx_http_iothub_webhook_t *wh, ngx_http_iothub_value_t *value)
+{
+    ngx_http_iothub_locator_t  root;
+
+    if (!wh->element || part->locator.kind != NGX_HTTP_IOTHUB_LOCATOR_BODY) {
+        return ngx_http_iothub_webhook_find_raw(wh, &part->locator, value);
+    }
+
+    ngx_memzero(&root, sizeof(ngx_http_iothub_locator_t));
+    root.kind = NGX_HTTP_IOTHUB_LOCATOR_JSON;
+
+    return ngx_http_iothub_webhook_find_raw(wh, &root, value);
 }
 
 

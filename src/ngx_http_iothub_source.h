@@ -32,6 +32,19 @@ typedef enum {
 } ngx_http_iothub_field_e;
 
 
+/* the message is Particle's own; else it is the sender's body */
+#define NGX_HTTP_IOTHUB_SOURCE_PARTICLE    0x01
+
+/* a body of any type is taken */
+#define NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE    0x02
+
+/* the body may be an array of events */
+#define NGX_HTTP_IOTHUB_SOURCE_ARRAY       0x04
+
+/* the first webhook of an Event Grid subscription asks who is there */
+#define NGX_HTTP_IOTHUB_SOURCE_VALIDATION  0x08
+
+
 typedef struct ngx_http_iothub_source_s  ngx_http_iothub_source_t;
 
 struct ngx_http_iothub_source_s {
@@ -40,14 +53,11 @@ struct ngx_http_iothub_source_s {
     ngx_str_t                   allow;      /* the same, for Allow */
     ngx_msec_t                  deadline;
 
-    /* Particle's own message; else the sender's body is the message */
-    unsigned                    particle:1;
+    ngx_uint_t                  flags;
+    ngx_uint_t                  rejected;   /* default of iothub_rejected */
 
-    /* a body of any type is taken */
-    unsigned                    any_type:1;
-
-    /* OPTIONS is the handshake of CloudEvents */
-    unsigned                    handshake:1;
+    /* NULL, or where an array of events may be */
+    ngx_http_iothub_locator_t  *each;
 
     /* private */
     const struct ngx_http_iothub_source_row_s  *row;
