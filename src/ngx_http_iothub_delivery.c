@@ -729,8 +729,12 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     }
 
     ngx_http_iothub_throttle_answered(&d->throttle, operation,
-                                      verdict->action, d->backoff,
+                                      verdict->action, d->throttled,
                                       d->retry_after);
+
+    d->throttled = (verdict->action == NGX_HTTP_IOTHUB_ACTION_THROTTLED)
+                   ? d->throttled + 1 : 0;
+
     d->retry_after = d->throttle.retry_after;
 
     ngx_http_iothub_delivery_steps[d->last].answer(d, verdict);
@@ -1158,7 +1162,25 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
     }
 
     if (d->refused) {
-        ngx_http_iothub_alarm_messages(d->hub, d->request->connection->log);
+
+        if (!d->asked
+            && !d->registry_refuses
+            && d->throttle.probes[NGX_HTTP_IOTHUB_GATE_SEND] == 0
+            && !ngx_http_iothub_throttle_quiet(&d->throttle))
+        {
+            /* why, nobody knows: it says nothing of other devices */
+
+            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                         "the hub refuses messages of this "
+                                         "device, and could not be asked why");
+            return;
+        }
+
+        if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+            ngx_http_iothub_alarm_messages(d->hub,
+                                           d->request->connection->log);
+        }
+
         ngx_http_iothub_delivery_credentials(d,
                                      "the hub refuses every key, or the "
                                      "policy lacks device connect");
@@ -1189,12 +1211,21 @@ ngx_http_iothub_delivery_credentials(ngx_http_iothub_delivery_t *d,
 static ngx_uint_t
 ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
 {
-    if (d->asked
-        || ngx_http_iothub_delivery_enter(d, NGX_HTTP_IOTHUB_OPERATION_ASK, 0)
-           != NGX_OK
-        || ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
-                                        ngx_time())
-           != NGX_OK)
+    if (d->asked) {
+        return 0;
+    }
+
+    if (ngx_http_iothub_delivery_enter(d, NGX_HTTP_IOTHUB_OPERATION_ASK, 0)
+        != NGX_OK)
+    {
+        d->registry_refuses = (d->throttle.result
+                               == NGX_HTTP_IOTHUB_CREDENTIALS);
+        return 0;
+    }
+
+    if (ngx_http_iothub_identity_ask(d->hub->shm->identity, d->hash,
+                                     ngx_time())
+        != NGX_OK)
     {
         return 0;
     }
@@ -1253,8 +1284,12 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
         }
 
         if (d->refused) {
-            ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_CONNECT,
-                                  d->request->connection->log);
+
+            if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+                ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_CONNECT,
+                                      d->request->connection->log);
+            }
+
             ngx_http_iothub_delivery_credentials(d,
                                          "the device is enabled, and the "
                                          "hub refuses its messages: the "
@@ -1316,21 +1351,29 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
 
 
 /*
- * The registry refused the question.  It was put, though: it is not put again
- * for each webhook of the device.
+ * The registry refused the question.  If it alone is closed to us, the
+ * question is not put again for each webhook of the device.
  */
 
 static void
 ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 {
-    d->asking = 0;
-
     if (d->refused) {
-        ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
-                              d->request->connection->log);
+
+        /* no key is good for anything: the next probe asks again */
+
+        ngx_http_iothub_delivery_unask(d);
+
+        if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+            ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
+                                  d->request->connection->log);
+        }
+
         ngx_http_iothub_delivery_credentials(d, "the hub refuses every key");
         return;
     }
+
+    d->asking = 0;
 
     ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_READ,
                           d->request->connection->log);

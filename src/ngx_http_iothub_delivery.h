@@ -87,6 +87,7 @@ struct ngx_http_iothub_delivery_s {
     ngx_uint_t                      key;
     ngx_uint_t                      settled;   /* waits for a young identity */
     ngx_uint_t                      backoff;   /* failed calls */
+    ngx_uint_t                      throttled; /* the last calls, in a row */
     ngx_uint_t                      polls;
     ngx_uint_t                      creates;
     ngx_uint_t                      looks;     /* for another's question */
@@ -106,6 +107,7 @@ struct ngx_http_iothub_delivery_s {
     unsigned                        asking:1;  /* for all, until answered */
     unsigned                        asked:1;
     unsigned                        not_told:1;
+    unsigned                        registry_refuses:1;
     unsigned                        done:1;
 };
 

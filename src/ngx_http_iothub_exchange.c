@@ -325,6 +325,17 @@ ngx_http_iothub_exchange_header_filter(ngx_http_request_t *r)
 
     r->header_sent = 1;
 
+    /*
+     * nginx takes an interim answer for the whole, and would wait for a body
+     * of it until the connection is closed.
+     */
+
+    if (r->upstream && r->upstream->headers_in.status_n
+        && r->upstream->headers_in.status_n < NGX_HTTP_OK)
+    {
+        return NGX_ERROR;
+    }
+
     /* an HTTP/0.9 answer has no status line, and is none */
 
     if (r->upstream && r->upstream->headers_in.status_n) {

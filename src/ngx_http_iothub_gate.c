@@ -14,6 +14,9 @@
 #define NGX_HTTP_IOTHUB_GATE_PROBED        ((uint64_t) 1 << 19)
 #define NGX_HTTP_IOTHUB_GATE_UNTIL_SHIFT   20
 
+/* how exactly it is known when a message was accepted last, ms */
+#define NGX_HTTP_IOTHUB_GATE_TRUST         20
+
 #define NGX_HTTP_IOTHUB_GATE_SECOND_BITS   24
 #define NGX_HTTP_IOTHUB_GATE_SECOND_MASK   0xffffff
 
@@ -261,7 +264,7 @@ ngx_http_iothub_gate_reason(ngx_http_iothub_gate_t *gate)
 
 ngx_int_t
 ngx_http_iothub_gate_suspect(ngx_http_iothub_gate_suspect_t *gs,
-    uint64_t hash, ngx_msec_t now_ms)
+    uint64_t hash, ngx_msec_t now_ms, ngx_msec_t since_ms)
 {
     uint64_t    old, word;
     ngx_msec_t  left_ms;
@@ -269,7 +272,10 @@ ngx_http_iothub_gate_suspect(ngx_http_iothub_gate_suspect_t *gs,
     word = ngx_http_iothub_gate_suspect_word(hash, now_ms);
     old = __atomic_exchange_n(&gs->word, word, __ATOMIC_ACQ_REL);
 
+    /* refused while others were accepted: it is the device */
+
     if (old == 0
+        || ngx_http_iothub_gate_trusted(gs, since_ms) == NGX_OK
         || (old ^ word) >> NGX_HTTP_IOTHUB_GATE_SECOND_BITS == 0
         || ngx_http_iothub_gate_left(old, now_ms, &left_ms) != NGX_OK)
     {
@@ -301,13 +307,38 @@ ngx_http_iothub_gate_suspected(ngx_http_iothub_gate_suspect_t *gs,
 
 
 void
-ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs)
+ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs,
+    ngx_msec_t now_ms)
 {
-    /* it is called after every success: the line stays shared if it is 0 */
+    uint64_t  accepted;
+
+    /* after every success: the line is to stay shared most of the time */
+
+    accepted = __atomic_load_n(&gs->accepted, __ATOMIC_RELAXED);
+
+    if (now_ms == 0 || now_ms - accepted > NGX_HTTP_IOTHUB_GATE_TRUST) {
+        __atomic_store_n(&gs->accepted, now_ms, __ATOMIC_RELEASE);
+    }
 
     if (__atomic_load_n(&gs->word, __ATOMIC_RELAXED)) {
         __atomic_store_n(&gs->word, 0, __ATOMIC_RELEASE);
     }
+}
+
+
+ngx_int_t
+ngx_http_iothub_gate_trusted(ngx_http_iothub_gate_suspect_t *gs,
+    ngx_msec_t since_ms)
+{
+    uint64_t  accepted;
+
+    accepted = __atomic_load_n(&gs->accepted, __ATOMIC_ACQUIRE);
+
+    return (accepted
+            && (ngx_msec_int_t) (accepted + NGX_HTTP_IOTHUB_GATE_TRUST
+                                 - since_ms)
+               >= 0)
+           ? NGX_OK : NGX_DECLINED;
 }
 
 

@@ -52,10 +52,13 @@ typedef struct {
 } ngx_http_iothub_gate_t;
 
 
-/* the device that was refused last: hash 40 | second of now_ms 24; 0: none */
+/*
+ * The device that was refused last: hash 40 | second of now_ms 24; 0: none.
+ */
 
 typedef struct {
     uint64_t   word;
+    uint64_t   accepted;      /* when a message was, now_ms; 0: never */
 } ngx_http_iothub_gate_suspect_t;
 
 
@@ -158,20 +161,29 @@ ngx_uint_t ngx_http_iothub_gate_reason(ngx_http_iothub_gate_t *gate);
  * Refused messages of one device say nothing of the other devices, those of
  * two devices with no success between them do.
  *
- * suspect(): this device was refused now.  NGX_OK: another was refused within
- * the SUSPECT time before, NGX_DECLINED: none was.
+ * suspect(): this device was refused now, by messages since since_ms.
+ * NGX_OK: another was refused within the SUSPECT time before, and no message
+ * was accepted since since_ms; else NGX_DECLINED.
  *
  * suspected(): NGX_OK if this device was refused within the SUSPECT time, and
  * *left_ms is what is left of it, else NGX_DECLINED.
  *
- * trust(): a message was accepted.
+ * trust(): a message was accepted at now_ms; 0: start anew.
+ *
+ * trusted(): NGX_OK if one was accepted at since_ms or later, else
+ * NGX_DECLINED.  The time is kept to some 20 ms.
  */
 ngx_int_t ngx_http_iothub_gate_suspect(
-    ngx_http_iothub_gate_suspect_t *gs, uint64_t hash, ngx_msec_t now_ms);
+    ngx_http_iothub_gate_suspect_t *gs, uint64_t hash, ngx_msec_t now_ms,
+    ngx_msec_t since_ms);
 ngx_int_t ngx_http_iothub_gate_suspected(
     ngx_http_iothub_gate_suspect_t *gs, uint64_t hash, ngx_msec_t now_ms,
     ngx_msec_t *left_ms);
-void ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs);
+void ngx_http_iothub_gate_trust(ngx_http_iothub_gate_suspect_t *gs,
+    ngx_msec_t now_ms);
+
+ngx_int_t ngx_http_iothub_gate_trusted(ngx_http_iothub_gate_suspect_t *gs,
+    ngx_msec_t since_ms);
 
 /*
  * NGX_OK once in ALARM time, over all workers, else NGX_DECLINED.  word is 0

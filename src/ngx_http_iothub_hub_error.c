@@ -85,6 +85,8 @@ static const ngx_http_iothub_hub_error_name_t
     { 400027, ngx_string("ConnectionForcefullyClosedOnNewConnection") },
     { 400029, ngx_string("ConnectionForcefullyClosedOnFaultInjection") },
     { 400030, ngx_string("ConnectionRejectedOnFaultInjection") },
+    { 400029, ngx_string("ConnectionForcefullyClosed") },
+    { 400030, ngx_string("ConnectionRejected") },
     { 400103, ngx_string("InvalidContentEncodingOrType") },
     { 401000, ngx_string("GenericUnauthorized") },
     { 401001, ngx_string("IotHubNotFound") },

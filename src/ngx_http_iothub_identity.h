@@ -50,7 +50,7 @@
 
 /* how long a state is what it says, seconds */
 
-#define NGX_HTTP_IOTHUB_IDENTITY_SETTLE_TIME  60
+#define NGX_HTTP_IOTHUB_IDENTITY_SETTLE_TIME  15
 #define NGX_HTTP_IOTHUB_IDENTITY_BLOCK_TIME   600
 #define NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME     600
 

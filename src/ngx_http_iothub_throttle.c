@@ -13,6 +13,7 @@
 #define NGX_HTTP_IOTHUB_THROTTLE_QUOTA        60000
 #define NGX_HTTP_IOTHUB_THROTTLE_CREDENTIALS  10000
 #define NGX_HTTP_IOTHUB_THROTTLE_SILENT       5000
+#define NGX_HTTP_IOTHUB_THROTTLE_QUIET        60000
 
 /* a time that grows does so up to eight times itself */
 
@@ -24,7 +25,7 @@ static ngx_int_t ngx_http_iothub_throttle_busy(
     ngx_msec_t left, ngx_uint_t probing);
 static ngx_uint_t ngx_http_iothub_throttle_closes(
     ngx_http_iothub_throttle_t *th, ngx_http_iothub_operation_e operation,
-    ngx_http_iothub_action_e action, ngx_uint_t failed);
+    ngx_http_iothub_action_e action, ngx_uint_t throttled);
 static void ngx_http_iothub_throttle_close(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_gate_e which, ngx_msec_t time,
     ngx_http_iothub_result_e reason);
@@ -113,6 +114,10 @@ ngx_http_iothub_throttle_enter(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_shm_t  *shm;
 
     shm = th->hub->shm;
+
+    if (operation == NGX_HTTP_IOTHUB_OPERATION_SEND && th->sent == 0) {
+        th->sent = ngx_current_msec;
+    }
 
     if (operation == NGX_HTTP_IOTHUB_OPERATION_SEND
         && ngx_http_iothub_gate_suspected(&shm->suspect, th->hash,
@@ -211,13 +216,13 @@ ngx_http_iothub_throttle_busy(ngx_http_iothub_throttle_t *th,
 void
 ngx_http_iothub_throttle_answered(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_operation_e operation, ngx_http_iothub_action_e action,
-    ngx_uint_t failed, ngx_uint_t retry_after)
+    ngx_uint_t throttled, ngx_uint_t retry_after)
 {
     ngx_uint_t  i;
 
     th->retry_after = retry_after;
 
-    if (ngx_http_iothub_throttle_closes(th, operation, action, failed)) {
+    if (ngx_http_iothub_throttle_closes(th, operation, action, throttled)) {
         return;
     }
 
@@ -253,7 +258,7 @@ ngx_http_iothub_throttle_answered(ngx_http_iothub_throttle_t *th,
 static ngx_uint_t
 ngx_http_iothub_throttle_closes(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_operation_e operation, ngx_http_iothub_action_e action,
-    ngx_uint_t failed)
+    ngx_uint_t throttled)
 {
     ngx_uint_t  i, n, doublings;
     ngx_msec_t  time;
@@ -273,13 +278,14 @@ ngx_http_iothub_throttle_closes(ngx_http_iothub_throttle_t *th,
         doublings = ngx_http_iothub_throttle_closings[i].doublings;
 
         if (doublings) {
-            time <<= ngx_min(failed, doublings);
+            time <<= ngx_min(throttled, doublings);
             time = time / 2 + ngx_random() % (time / 2);
         }
 
         ngx_http_iothub_throttle_close(th,
                                 ngx_http_iothub_throttle_closings[i].gate,
-                                ngx_max(time, th->retry_after * 1000),
+                                th->retry_after ? th->retry_after * 1000
+                                                : time,
                                 ngx_http_iothub_throttle_closings[i].reason);
         return 1;
     }
@@ -294,7 +300,7 @@ ngx_http_iothub_throttle_refused(ngx_http_iothub_throttle_t *th)
     th->retry_after = NGX_HTTP_IOTHUB_THROTTLE_CREDENTIALS / 1000;
 
     if (ngx_http_iothub_gate_suspect(&th->hub->shm->suspect, th->hash,
-                                     ngx_current_msec)
+                                     ngx_current_msec, th->sent)
         == NGX_OK
         || th->probes[NGX_HTTP_IOTHUB_GATE_SEND])
     {
@@ -305,10 +311,28 @@ ngx_http_iothub_throttle_refused(ngx_http_iothub_throttle_t *th)
 }
 
 
+ngx_uint_t
+ngx_http_iothub_throttle_doubts(ngx_http_iothub_throttle_t *th)
+{
+    return ngx_http_iothub_gate_trusted(&th->hub->shm->suspect, th->sent)
+           != NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_iothub_throttle_quiet(ngx_http_iothub_throttle_t *th)
+{
+    return ngx_http_iothub_gate_trusted(&th->hub->shm->suspect,
+                                        ngx_current_msec
+                                        - NGX_HTTP_IOTHUB_THROTTLE_QUIET)
+           != NGX_OK;
+}
+
+
 void
 ngx_http_iothub_throttle_accepted(ngx_http_iothub_throttle_t *th)
 {
-    ngx_http_iothub_gate_trust(&th->hub->shm->suspect);
+    ngx_http_iothub_gate_trust(&th->hub->shm->suspect, ngx_current_msec);
 }
 
 

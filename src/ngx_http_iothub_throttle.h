@@ -40,6 +40,7 @@ typedef struct {
     uint64_t                        probes[NGX_HTTP_IOTHUB_GATES];
     ngx_uint_t                      probing;   /* some of them are set */
     ngx_uint_t                      polls;
+    ngx_msec_t                      sent;      /* the first message */
 } ngx_http_iothub_throttle_t;
 
 
@@ -54,17 +55,29 @@ ngx_int_t ngx_http_iothub_throttle_enter(ngx_http_iothub_throttle_t *th,
 
 /*
  * After a call: closes what the answer closes, and ends a probe where the
- * answer tells how the gate is.  failed is how many calls of the delivery
- * have failed before, retry_after what the hub asked for, in seconds.
+ * answer tells how the gate is.  throttled is how many calls of the delivery
+ * in a row were throttled before, retry_after what the hub asked for, in
+ * seconds.
  */
 
 void ngx_http_iothub_throttle_answered(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_operation_e operation, ngx_http_iothub_action_e action,
-    ngx_uint_t failed, ngx_uint_t retry_after);
+    ngx_uint_t throttled, ngx_uint_t retry_after);
 
 /* A message was refused by every key, and it is not known to be blocked. */
 
 void ngx_http_iothub_throttle_refused(ngx_http_iothub_throttle_t *th);
+
+/*
+ * Is it likely that messages are refused for all devices?  1 unless one was
+ * accepted since the delivery began to send.
+ */
+
+ngx_uint_t ngx_http_iothub_throttle_doubts(ngx_http_iothub_throttle_t *th);
+
+/* Was none accepted for a minute? */
+
+ngx_uint_t ngx_http_iothub_throttle_quiet(ngx_http_iothub_throttle_t *th);
 
 /* A message was accepted. */
 

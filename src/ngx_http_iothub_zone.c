@@ -153,7 +153,7 @@ ngx_http_iothub_zone_new_keys(ngx_http_iothub_shm_t *shm)
         }
     }
 
-    ngx_http_iothub_gate_trust(&shm->suspect);
+    ngx_http_iothub_gate_trust(&shm->suspect, 0);
 
     for (i = 0; i < NGX_HTTP_IOTHUB_ALARMS; i++) {
         __atomic_store_n(&shm->alarms[i], 0, __ATOMIC_RELAXED);

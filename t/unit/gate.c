@@ -310,11 +310,12 @@ test_suspect(void)
     ngx_http_iothub_gate_suspect_t  gs;
 
     gs.word = 0;
+    gs.accepted = 0;
     left = 0;
 
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_DECLINED,
        "nobody is suspected at the start");
-    is(ngx_http_iothub_gate_suspect(&gs, A, NOW), NGX_DECLINED, "the first");
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW, NOW), NGX_DECLINED, "the first");
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_OK,
        "is suspected");
     is(left, 10000, "for ten seconds");
@@ -327,23 +328,39 @@ test_suspect(void)
     is(ngx_http_iothub_gate_suspected(&gs, B, NOW, &left), NGX_DECLINED,
        "another is not");
 
-    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 5000), NGX_DECLINED,
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 5000, NOW), NGX_DECLINED,
        "the same once more");
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 14999, &left), NGX_OK,
        "prolongs it");
-    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 14999), NGX_OK,
+    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 14999, NOW), NGX_OK,
        "the second device");
-    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 24999), NGX_DECLINED,
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 24999, NOW), NGX_DECLINED,
        "one long after the other");
 
-    ngx_http_iothub_gate_trust(&gs);
+    ngx_http_iothub_gate_trust(&gs, NOW + 24999);
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW + 24999, &left),
        NGX_DECLINED, "a success clears");
-    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 24999), NGX_DECLINED,
+    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 24999, NOW), NGX_DECLINED,
        "and the next is the first again");
 
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW + 25100, NOW + 24000),
+       NGX_DECLINED, "another, but a message was accepted meanwhile");
+    is(ngx_http_iothub_gate_suspect(&gs, B, NOW + 25200, NOW + 25100),
+       NGX_OK, "another, and none was since");
+
+    is(ngx_http_iothub_gate_trusted(&gs, NOW + 24999), NGX_OK,
+       "accepted since then");
+    is(ngx_http_iothub_gate_trusted(&gs, NOW + 25100), NGX_DECLINED,
+       "but not since then");
+    ngx_http_iothub_gate_trust(&gs, NOW + 25010);
+    is(gs.accepted, NOW + 24999, "it is not written each time");
+    ngx_http_iothub_gate_trust(&gs, NOW + 25100);
+    is(ngx_http_iothub_gate_trusted(&gs, NOW + 25100), NGX_OK, "accepted now");
+    ngx_http_iothub_gate_trust(&gs, 0);
+    is(ngx_http_iothub_gate_trusted(&gs, 0), NGX_DECLINED, "anew: never");
+
     gs.word = 0;
-    (void) ngx_http_iothub_gate_suspect(&gs, 0, 0);
+    (void) ngx_http_iothub_gate_suspect(&gs, 0, 0, 0);
     is(ngx_http_iothub_gate_suspected(&gs, 0, 0, &left), NGX_OK,
        "a hash and a time of 0");
 }

@@ -228,8 +228,8 @@ test_states(void)
         { KNOWN,    0,                  KNOWN },
         { KNOWN,    86400 * 100,        KNOWN },
         { SETTLING, 0,                  SETTLING },
-        { SETTLING, 59,                 SETTLING },
-        { SETTLING, 60,                 KNOWN },
+        { SETTLING, 14,                 SETTLING },
+        { SETTLING, 15,                 KNOWN },
         { SETTLING, 86400 * 100,        KNOWN },
         { BLOCKED,  0,                  BLOCKED },
         { BLOCKED,  599,                BLOCKED },
@@ -340,7 +340,7 @@ test_wrap(void)
     is(state(shm, a, at + 600), RECHECK, "ends on the other side");
 
     set(shm, a, SETTLING, at);
-    is(state(shm, a, at + 30), SETTLING, "settling across the wrap");
+    is(state(shm, a, at + 14), SETTLING, "settling across the wrap");
 
     /* what the sweep is for */
 
@@ -451,9 +451,9 @@ test_forget(void)
     is(state(shm, a, NOW), UNKNOWN, "it is gone");
 
     set(shm, a, SETTLING, NOW);
-    is(ngx_http_iothub_identity_forget_if(shm, a, KNOWN, NOW + 59),
+    is(ngx_http_iothub_identity_forget_if(shm, a, KNOWN, NOW + 14),
        NGX_DECLINED, "who settles is not known");
-    is(ngx_http_iothub_identity_forget_if(shm, a, KNOWN, NOW + 60),
+    is(ngx_http_iothub_identity_forget_if(shm, a, KNOWN, NOW + 15),
        NGX_OK, "until it is");
 
     set(shm, a, BLOCKED, NOW);
