@@ -278,7 +278,7 @@ sub _conf {
     my $whole = $conf =~ /^\s*http\s*\{/m;
 
     my %main = (
-        daemon => 'off', pid => "$dir/nginx.pid",
+        daemon => $o{daemon} ? 'on' : 'off', pid => "$dir/nginx.pid",
         error_log => "$dir/error.log $level",
         worker_processes => $o{workers} // 2,
         defined $user ? (user => "$user $user") : (),
@@ -364,8 +364,19 @@ sub nginx {
     $self->{pid} = $self->_spawn("$self->{dir}/stderr.log",
         $self->_command('-c', "$self->{dir}/nginx.conf"));
 
+    $self->{detached} = 0;
+
+    if ($o{daemon}) {
+        waitpid $self->{pid}, 0;
+        croak "nginx did not start: ", $self->all_logs if $? != 0;
+
+        $self->{detached} = 1;
+        $self->{pid} = $self->_until($START_TIMEOUT, sub { $self->_pid })
+            // croak 'nginx writes no pid';
+    }
+
     my $up = $self->_until($START_TIMEOUT, sub {
-        if (waitpid($self->{pid}, WNOHANG) != 0) {
+        if ($self->_ended($self->{pid})) {
             $self->{pid} = undef;
             croak "nginx did not start: ", $self->all_logs;
         }
@@ -376,6 +387,23 @@ sub nginx {
     croak "nginx is not up after $START_TIMEOUT seconds" unless $up;
 
     return $self;
+}
+
+
+sub _pid { return $_[0]->read_file('nginx.pid') =~ /^(\d+)$/m ? $1 : undef }
+
+
+# _ended(PID): of a master; $? is its status if it is a child
+
+sub _ended {
+    my ($self, $pid) = @_;
+
+    return waitpid($pid, WNOHANG) != 0 unless $self->{detached};
+
+    $? = 0;
+
+    # whose child it is now may not wait for it
+    return $self->_slurp("/proc/$pid/stat") !~ /^\d+ \(.*\) [^ZX]/s;
 }
 
 
@@ -418,11 +446,12 @@ sub nginx_t {
 
 
 sub worker_pids {
-    my ($self) = @_;
+    my ($self, $master) = @_;
 
     my @workers;
 
-    return @workers unless defined $self->{pid};
+    $master //= $self->{pid};
+    return @workers unless defined $master;
 
     # under valgrind processes have no titles of their own
     my %logged = map { $_ => 1 }
@@ -432,7 +461,7 @@ sub worker_pids {
         my ($pid, $parent) = $self->_slurp($stat) =~ /^(\d+) \(.*\) \S (\d+) /s
             or next;
 
-        push @workers, $pid if $parent == $self->{pid} && ($logged{$pid}
+        push @workers, $pid if $parent == $master && ($logged{$pid}
             || $self->_slurp("/proc/$pid/cmdline") =~ /^nginx: worker proc/);
     }
 
@@ -472,6 +501,26 @@ sub reload {
 }
 
 
+sub upgrade {
+    my ($self) = @_;
+
+    my $old = $self->{pid};
+
+    kill USR2 => $old;
+
+    my $new = $self->_until($START_TIMEOUT, sub {
+        my $pid = $self->_pid;
+
+        defined $pid && $pid != $old ? $pid : undef;
+    }) or return;
+
+    $self->{pid} = $new;
+    $self->_until($START_TIMEOUT, sub { $self->_workers_up }) or return;
+
+    return $old;
+}
+
+
 sub stop {
     my ($self, $signal) = @_;
 
@@ -481,7 +530,7 @@ sub stop {
     kill $signal // 'QUIT', $pid;
 
     my $ended = $self->_until($STOP_TIMEOUT, sub {
-        waitpid($pid, WNOHANG) != 0 or return 0;
+        $self->_ended($pid) or return 0;
         $status = $?;
         1;
     });
@@ -917,7 +966,8 @@ access_log if there is none.  All that is added stands on the first line, so
 the line numbers in nginx's messages are those of $conf.
 
 Options: C<workers> (2), C<main> (text for the main level), C<error_level>
-(info), C<no_module> (do not load the module), C<env> (a hash).
+(info), C<no_module> (do not load the module), C<env> (a hash), C<daemon> (in
+the background, which an upgrade needs; its exit status is not known then).
 
 =item nginx_t($conf, %options)
 
@@ -935,9 +985,16 @@ False if nginx refused the configuration.
 Stops nginx, gracefully (QUIT) if not told otherwise, and waits for its end.
 It can be started again.
 
-=item worker_pids(), master_pid(), signal($name)
+=item worker_pids($master), master_pid(), signal($name)
 
 signal() sends to the master.
+
+=item upgrade()
+
+Starts another master, of the binary and the configuration that are there, and
+waits until its workers run; from then on it is the object's nginx.  Returns
+the old master's pid, whose end is the test's business; nothing if there is no
+new one.  Needs C<daemon>.
 
 =item error_log(), access_log(), log_lines($pattern, $name)
 
@@ -957,7 +1014,8 @@ log after the answer, so a test must wait for its lines.
 An answer is a hash: C<status> (0 if there was none), C<headers> (names in
 lower case, values of one name joined by ", "), C<body> (without its chunks),
 C<head> and C<raw> (as they came), C<version>, C<complete> (false if the
-connection ended too early), C<time> (seconds).
+connection ended too early), C<time> (seconds),
+C<at> (when it had come).
 
 =over
 
@@ -1049,6 +1107,11 @@ Any other of the simulator's own requests, $path without "/simulator/".
 
 Sends any request to the hub, as request() does to nginx.
 
+=item stop(), start($test)
+
+The simulator goes away, and comes again on the same port, with an empty
+registry and journal.
+
 =back
 
 =head1 ENVIRONMENT
@@ -1059,5 +1122,7 @@ Sends any request to the hub, as request() does to nginx.
     IOTHUB_TEST_LEAVE      1: leave the folders
     IOTHUB_TEST_VALGRIND   1: run nginx under valgrind
     IOTHUB_TEST_SIMULATOR  another simulator
+    IOTHUB_TEST_CHAOS      long: 20,000 webhooks in t/chaos.t
+    IOTHUB_TEST_SEED       where chance starts there
 
 =cut

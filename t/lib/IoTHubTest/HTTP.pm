@@ -216,7 +216,7 @@ sub _connect {
 sub _answer {
     my ($answer, $raw, $start) = @_;
 
-    return { %$answer, raw => $raw, time => time - $start };
+    return { %$answer, raw => $raw, time => time - $start, at => time };
 }
 
 
@@ -225,7 +225,7 @@ sub _nothing {
 
     return {
         status => 0, version => '', headers => {}, body => '', head => '',
-        complete => 0, raw => $raw, time => time - $start,
+        complete => 0, raw => $raw, time => time - $start, at => time,
     };
 }
 
@@ -305,7 +305,12 @@ sub parallel {
             my $job = shift @todo;
 
             # only a first try may take a connection that may be gone
-            my $kept = $job->{tries} ? undef : pop @idle;
+            my $kept;
+
+            while (!$job->{tries} && ($kept = pop @idle)) {
+                last unless IO::Select->new($kept)->can_read(0);
+            }
+
             my $s = $kept // IO::Socket::INET->new(
                 PeerAddr => $o{address} // '127.0.0.1',
                 PeerPort => $o{port}, Proto => 'tcp', Blocking => 0)

@@ -46,13 +46,33 @@ sub _start {
 
     -r $program or croak "no simulator: $program";
 
-    $self->{pid} = $t->_spawn("$dir/output.log", $^X, $program,
-        '--listen', '127.0.0.1:' . ($o{port} // 0),
-        ($self->{tls} ? '--tls' : ()),
+    $self->{command} = [$^X, $program, ($self->{tls} ? '--tls' : ()),
         '--dir', $dir, '--hostname', $self->{hostname},
         (map { ('--policy', $_) } @policies),
         '--journal', "$dir/journal", '--ready', "$dir/ready",
-        '--quiet', '--parent', $$, @{ $o{args} // [] });
+        '--quiet', '--parent', $$, @{ $o{args} // [] }];
+
+    $self->{port} = $o{port} // 0;
+    $self->start($t);
+
+    $self->settings($o{settings}) if $o{settings};
+    $self->faults($o{faults}) if $o{faults};
+
+    return $self;
+}
+
+
+# start(TEST): again, too, after stop(), on the same port
+
+sub start {
+    my ($self, $t) = @_;
+
+    my $dir = $self->{dir};
+
+    unlink "$dir/ready";
+
+    $self->{pid} = $t->_spawn("$dir/output.log", @{ $self->{command} },
+                              '--listen', "127.0.0.1:$self->{port}");
 
     my $ready = $t->_until(20, sub {
         waitpid($self->{pid}, WNOHANG) == 0
@@ -64,11 +84,6 @@ sub _start {
 
     $self->{port} = $ready->{ports}[0];
     $self->{ca} = $ready->{ca};
-
-    $self->settings($o{settings}) if $o{settings};
-    $self->faults($o{faults}) if $o{faults};
-
-    return $self;
 }
 
 
@@ -224,6 +239,9 @@ sub wait_for {
 
     return $answer->{status} =~ /^2/;
 }
+
+
+sub stop { $_[0]->_stop }
 
 
 sub _stop {
