@@ -431,16 +431,22 @@ ngx_http_iothub_delivery_send(ngx_http_iothub_delivery_t *d)
 static ngx_int_t
 ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
 {
+    ngx_int_t   rc;
     ngx_msec_t  wait;
 
     if (ngx_http_iothub_delivery_found(d)) {
         return NGX_OK;
     }
 
-    if (ngx_http_iothub_identity_lease_take(d->hub->shm->identity, d->hash,
-                                            ngx_current_msec, &d->lease)
-        != NGX_OK)
-    {
+    rc = ngx_http_iothub_identity_lease_take(d->hub->shm->identity, d->hash,
+                                             ngx_current_msec, &d->lease);
+
+    if (rc != NGX_OK) {
+
+        if (rc == NGX_BUSY) {
+            d->waited = 1;
+        }
+
         if (!d->missing
             && ngx_current_msec - d->started > NGX_HTTP_IOTHUB_FIRST_WAIT)
         {
@@ -459,7 +465,10 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
         wait = NGX_HTTP_IOTHUB_POLL_MIN << ngx_min(d->polls, 3);
         wait = ngx_min(wait, NGX_HTTP_IOTHUB_POLL_MAX);
         d->polls++;
-        d->identity = "WAITED";
+
+        if (d->waited) {
+            d->identity = "WAITED";
+        }
 
         ngx_queue_insert_tail(&d->hub->waiting, &d->queue);
         d->queued = 1;
@@ -479,7 +488,7 @@ ngx_http_iothub_delivery_lease(ngx_http_iothub_delivery_t *d)
 
     /* whom this waited for did not create it: nor will the registry now */
 
-    if (!d->missing && d->polls) {
+    if (!d->missing && d->waited) {
         ngx_http_iothub_delivery_release(d);
 
         d->step = NGX_HTTP_IOTHUB_STEP_SEND;

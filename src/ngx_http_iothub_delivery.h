@@ -98,6 +98,7 @@ struct ngx_http_iothub_delivery_s {
     unsigned                        waiting:1;
     unsigned                        queued:1;
     unsigned                        leased:1;
+    unsigned                        waited:1;  /* for this device's lease */
     unsigned                        booked:1;  /* a turn to create */
     unsigned                        other_key:1;
     unsigned                        missing:1; /* the hub said so on a send */

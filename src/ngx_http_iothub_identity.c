@@ -32,7 +32,19 @@
 #define NGX_HTTP_IOTHUB_IDENTITY_OLD_TIME     0x7fffff
 #define NGX_HTTP_IOTHUB_IDENTITY_SKEW         60
 
-/* a lease: owner 40 | until 24, in ticks of 64 ms */
+/* a lease: device 16 | serial 24 | until 24, in ticks of 64 ms */
+
+#define NGX_HTTP_IOTHUB_IDENTITY_SERIAL_MASK  0xffffff
+#define NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT  48
+
+/* those of the hash that do not choose the lease */
+
+#define ngx_http_iothub_identity_lease_print(hash)                            \
+    ((hash) >> 12 << NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT)
+
+#define ngx_http_iothub_identity_lease_is_of(word, hash)                      \
+    (((word) ^ ngx_http_iothub_identity_lease_print(hash))                    \
+     >> NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT == 0)
 
 #define NGX_HTTP_IOTHUB_IDENTITY_TICK_SHIFT   6
 #define NGX_HTTP_IOTHUB_IDENTITY_LEASE_TICKS                                  \
@@ -444,20 +456,25 @@ ngx_http_iothub_identity_lease_take(ngx_http_iothub_identity_shm_t *shm,
         && left <= NGX_HTTP_IOTHUB_IDENTITY_LEASE_TICKS
                    + NGX_HTTP_IOTHUB_IDENTITY_SKEW_TICKS)
     {
-        return NGX_BUSY;
+        return ngx_http_iothub_identity_lease_is_of(old, hash) ? NGX_BUSY
+                                                               : NGX_AGAIN;
     }
 
     do {
         owner = __atomic_add_fetch(&shm->serial, 1, __ATOMIC_RELAXED)
-                << NGX_HTTP_IOTHUB_IDENTITY_STATE_SHIFT;
+                & NGX_HTTP_IOTHUB_IDENTITY_SERIAL_MASK;
     } while (owner == 0);
+
+    owner = owner << NGX_HTTP_IOTHUB_IDENTITY_STATE_SHIFT
+            | ngx_http_iothub_identity_lease_print(hash);
 
     word = ngx_http_iothub_identity_lease_word(owner, now_ms);
 
     if (!__atomic_compare_exchange_n(lease, &old, word, 0, __ATOMIC_ACQ_REL,
                                      __ATOMIC_RELAXED))
     {
-        return NGX_BUSY;
+        return ngx_http_iothub_identity_lease_is_of(old, hash) ? NGX_BUSY
+                                                               : NGX_AGAIN;
     }
 
     *token = word;

@@ -202,21 +202,21 @@ void ngx_http_iothub_identity_unask(ngx_http_iothub_identity_shm_t *shm,
  * Leases serialise creations: take the lease, LOOK UP AGAIN, create, set
  * SETTLING, give the lease back, in this order.  A lease is a word
  *
- *     owner 40 | until 24               0 is a free lease
+ *     device 16 | serial 24 | until 24   0 is a free lease
  *
- * The owner is a number drawn from one counter of the table at each take, so
- * no two takes ever share it, be they of two workers or of two deliveries
- * of one worker; until is in units of 64 ms, modulo 2^24 (12 days).  The
+ * The serial is drawn from one counter of the table at each take, so no two
+ * takes share it for long, be they of two workers or of two deliveries of
+ * one worker; until is in units of 64 ms, modulo 2^24 (12 days).  The
  * token is the word itself: renew and release compare the whole word, so
- * what was lost to another can be neither prolonged nor freed.  No part of
- * the device is in it: whoever finds the word held waits, by design, even
- * if two devices share it.
+ * what was lost to another can be neither prolonged nor freed.  Whoever
+ * finds the word held waits, even if two devices share it; a part of the
+ * device's hash tells for whom.
  */
 
 /*
  * Takes the lease for a device for LEASE_TIME.  NGX_OK: it is the caller's,
- * *token is to be kept for the two functions below.  NGX_BUSY: it is held,
- * by whomever; *token is not touched.  A lease that ran out, or whose time
+ * *token is to be kept for the two functions below.  NGX_BUSY: it is held for
+ * this device, NGX_AGAIN: for another; *token is not touched.  A lease that ran out, or whose time
  * cannot be true, is free.
  */
 ngx_int_t ngx_http_iothub_identity_lease_take(
