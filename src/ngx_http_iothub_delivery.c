@@ -1596,7 +1596,7 @@ ngx_http_iothub_delivery_cleanup(void *data)
         d->exchange.handler = NULL;
 
         if (!d->done
-            && (d->running || d->result != NGX_HTTP_IOTHUB_DELIVERED))
+            && (d->running || d->step != NGX_HTTP_IOTHUB_STEP_END))
         {
             d->result = NGX_HTTP_IOTHUB_TIMEOUT;
             d->detail = "the sender was gone before the hub had answered";
@@ -1604,8 +1604,11 @@ ngx_http_iothub_delivery_cleanup(void *data)
 
         d->ended = ngx_current_msec;
 
-        ngx_http_iothub_delivery_log(d, NGX_LOG_ERR, "iothub delivery cut "
-                                     "off, the sender is gone");
+        ngx_http_iothub_delivery_log(d,
+                                     d->result == NGX_HTTP_IOTHUB_DELIVERED
+                                         ? NGX_LOG_INFO : NGX_LOG_ERR,
+                                     "iothub delivery cut off, the sender is "
+                                     "gone");
     }
 
     d->done = 1;

@@ -71,8 +71,11 @@ sub start {
 
     unlink "$dir/ready";
 
-    $self->{pid} = $t->_spawn("$dir/output.log", @{ $self->{command} },
-                              '--listen', "127.0.0.1:$self->{port}");
+    # before any other --listen: the first port is the hub's
+    my @command = @{ $self->{command} };
+    splice @command, 2, 0, '--listen', "127.0.0.1:$self->{port}";
+
+    $self->{pid} = $t->_spawn("$dir/output.log", @command);
 
     my $ready = $t->_until(20, sub {
         waitpid($self->{pid}, WNOHANG) == 0
