@@ -7,6 +7,7 @@
 #include "ngx_http_iothub_exchange.h"
 #include "ngx_http_iothub_field.h"
 #include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_resolve.h"
 #include "ngx_http_iothub_sender.h"
 #include "ngx_http_iothub_variables.h"
 #include "ngx_http_iothub_zone.h"
@@ -44,6 +45,12 @@ static char *ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_iothub_secret_file(ngx_conf_t *cf,
     ngx_http_iothub_secret_t *secret, ngx_str_t *file);
+static char *ngx_http_iothub_signature(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_http_iothub_signature_parameters(ngx_conf_t *cf,
+    ngx_http_iothub_signature_t *signature, ngx_str_t *file);
+static ngx_int_t ngx_http_iothub_signature_file(ngx_conf_t *cf,
+    ngx_http_iothub_signature_t *signature, ngx_str_t *file);
 static char *ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post,
@@ -211,6 +218,13 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
       0,
       NULL },
 
+    { ngx_string("iothub_signature"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_2MORE,
+      ngx_http_iothub_signature,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("iothub_deadline"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -230,6 +244,13 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
       ngx_http_iothub_code,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_iothub_loc_conf_t, rejected),
+      NULL },
+
+    { ngx_string("iothub_target"),
+      NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE12,
+      ngx_http_iothub_target,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_iothub_loc_conf_t, target),
       NULL },
 
       ngx_null_command
@@ -328,6 +349,7 @@ ngx_http_iothub_create_loc_conf(ngx_conf_t *cf)
      *     conf->device_pattern = NULL;
      *     conf->device_pattern_text = { 0, NULL };
      *     conf->secret = NULL;
+     *     conf->signature = NULL;
      */
 
     conf->match = NGX_CONF_UNSET_PTR;
@@ -338,6 +360,7 @@ ngx_http_iothub_create_loc_conf(ngx_conf_t *cf)
     conf->deadline = NGX_CONF_UNSET_MSEC;
     conf->accepted = NGX_CONF_UNSET_UINT;
     conf->rejected = NGX_CONF_UNSET_UINT;
+    conf->target = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -411,6 +434,10 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_value(conf->secret_set, prev->secret_set, 0);
 
+    if (conf->signature == NULL) {
+        conf->signature = prev->signature;
+    }
+
     ngx_conf_merge_ptr_value(conf->match, prev->match, NULL);
     ngx_conf_merge_ptr_value(conf->filters, prev->filters, NULL);
     ngx_conf_merge_ptr_value(conf->properties, prev->properties, NULL);
@@ -418,6 +445,7 @@ ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->accepted, prev->accepted,
                               NGX_HTTP_NO_CONTENT);
     ngx_conf_merge_uint_value(conf->rejected, prev->rejected, 0);
+    ngx_conf_merge_ptr_value(conf->target, prev->target, NULL);
 
     /* 0: that of the source, which a lower level may change */
 
@@ -476,6 +504,14 @@ ngx_http_iothub_init_passes(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
             return NGX_ERROR;
         }
 
+        if (ngx_http_iothub_target_check(cf, pass[i].conf->target,
+                                         pass[i].server, pass[i].file,
+                                         pass[i].line)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
         ngx_http_iothub_warn_open(cf, imcf, &pass[i]);
     }
 
@@ -491,7 +527,7 @@ ngx_http_iothub_warn_open(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
     ngx_http_iothub_hub_t     **hub;
     ngx_http_complex_value_t   *cv;
 
-    if (pass->conf->secret_set) {
+    if (pass->conf->secret_set || pass->conf->signature) {
         return;
     }
 
@@ -518,8 +554,9 @@ ngx_http_iothub_warn_open(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
     if (create) {
         ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                       "iothub_pass lets anybody who reaches it create "
-                      "devices: add iothub_secret, or \"iothub_secret off\" "
-                      "if senders are checked otherwise, in %s:%ui",
+                      "devices: add iothub_secret or iothub_signature, or "
+                      "\"iothub_secret off\" if senders are checked "
+                      "otherwise, in %s:%ui",
                       pass->file, pass->line);
     }
 }
@@ -532,11 +569,13 @@ ngx_http_iothub_init_process(ngx_cycle_t *cycle)
 
     imcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_iothub_module);
 
-    if (imcf) {
-        ngx_http_iothub_zone_init_worker(cycle, &imcf->hubs);
+    if (imcf == NULL) {
+        return NGX_OK;
     }
 
-    return NGX_OK;
+    ngx_http_iothub_zone_init_worker(cycle, &imcf->hubs);
+
+    return ngx_http_iothub_resolve_init_worker(cycle, &imcf->hubs);
 }
 
 
@@ -596,6 +635,8 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     pass->conf = ilcf;
+    pass->server = ngx_http_conf_get_module_srv_conf(cf,
+                                                     ngx_http_core_module);
     pass->file = cf->conf_file->file.name.data;
     pass->line = cf->conf_file->line;
     ngx_str_null(&pass->name);
@@ -1043,6 +1084,124 @@ ngx_http_iothub_secret_file(ngx_conf_t *cf, ngx_http_iothub_secret_t *secret,
     rc = ngx_http_iothub_sender_parse_secrets(cf->pool, &text,
                                               &secret->secrets, &reason,
                                               &line);
+
+    ngx_explicit_memzero(text.data, text.len);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_iothub_conf_bad_file(cf, file, reason, line);
+    }
+
+    return rc == NGX_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+static char *
+ngx_http_iothub_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_int_t                     rc;
+    ngx_str_t                    *value, file;
+    ngx_http_iothub_signature_t  *signature;
+
+    if (ilcf->signature) {
+        return "is duplicate";
+    }
+
+    signature = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_signature_t));
+    if (signature == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    rc = ngx_http_iothub_signature_init(cf->pool, signature, &value[1]);
+
+    if (rc == NGX_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown scheme \"%V\", write %s", &value[1],
+                           ngx_http_iothub_signature_names);
+    }
+
+    if (rc != NGX_OK
+        || ngx_http_iothub_signature_parameters(cf, signature, &file)
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (file.len == 0) {
+        return "needs \"file=FILE\"";
+    }
+
+    if (signature->headers[NGX_HTTP_IOTHUB_SIGNATURE_VALUE].len == 0) {
+        return "needs \"header=NAME\" with this scheme";
+    }
+
+    if (ngx_http_iothub_signature_file(cf, signature, &file) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ilcf->signature = signature;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_signature_parameters(ngx_conf_t *cf,
+    ngx_http_iothub_signature_t *signature, ngx_str_t *file)
+{
+    ngx_int_t    rc;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+    const char  *reason;
+
+    ngx_str_null(file);
+
+    value = cf->args->elts;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "file=", 5) == 0 && !file->data) {
+            file->data = value[i].data + 5;
+            file->len = value[i].len - 5;
+            continue;
+        }
+
+        rc = ngx_http_iothub_signature_set(cf->pool, signature, &value[i],
+                                           &reason);
+
+        if (rc == NGX_DECLINED) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\"%s%s", &value[i],
+                               reason ? ": " : "", reason ? reason : "");
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_signature_file(ngx_conf_t *cf,
+    ngx_http_iothub_signature_t *signature, ngx_str_t *file)
+{
+    ngx_int_t    rc;
+    ngx_str_t    text;
+    ngx_uint_t   line;
+    const char  *reason;
+
+    if (ngx_http_iothub_conf_read_secret(cf, file, &text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_iothub_signature_parse_keys(cf->pool, signature, &text,
+                                              &reason, &line);
 
     ngx_explicit_memzero(text.data, text.len);
 

@@ -249,7 +249,7 @@ ngx_http_iothub_field_webhook(ngx_http_request_t *r,
     ngx_str_t               body;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx && ctx->parsed) {
         return &ctx->webhook;

@@ -2,8 +2,8 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_admit.h"
 #include "ngx_http_iothub_answer.h"
-#include "ngx_http_iothub_sender.h"
 #include "ngx_http_iothub_variables.h"
 
 
@@ -20,12 +20,18 @@ typedef ngx_int_t (*ngx_http_iothub_stage_pt)(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 
 
+static ngx_int_t ngx_http_iothub_handshake(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_admit(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static void ngx_http_iothub_body_handler(ngx_http_request_t *r);
 static void ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_finalize(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_end(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_loop(ngx_http_request_t *r,
+    ngx_http_iothub_loc_conf_t *conf);
 static ngx_int_t ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
     ngx_http_iothub_result_e result, const char *detail);
 static ngx_int_t ngx_http_iothub_parse(ngx_http_request_t *r,
@@ -124,8 +130,15 @@ static ngx_str_t  ngx_http_iothub_content_encoding =
 ngx_int_t
 ngx_http_iothub_handler(ngx_http_request_t *r)
 {
-    ngx_int_t               rc;
-    ngx_http_iothub_ctx_t  *ctx;
+    ngx_int_t                    rc;
+    ngx_http_iothub_ctx_t       *ctx;
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    conf = ngx_http_get_module_loc_conf(r, ngx_http_iothub_module);
+
+    if (ngx_http_iothub_target_passed(r, conf->target)) {
+        return ngx_http_iothub_loop(r, conf);
+    }
 
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_iothub_ctx_t));
     if (ctx == NULL) {
@@ -133,7 +146,7 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
     }
 
     ctx->request = r;
-    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_iothub_module);
+    ctx->conf = conf;
 
     ngx_http_set_ctx(r, ctx, ngx_http_iothub_module);
 
@@ -158,26 +171,21 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 
     rc = ngx_http_iothub_admit(r, ctx);
 
-    if (rc == NGX_DONE) {
+    /* what is the target's goes there when its signature was checked */
 
-        /* nginx would ask for the body only to throw it away */
-
-        if (r->headers_in.expect && !r->expect_tested) {
-            r->expect_tested = 1;
-            r->keepalive = 0;
-        }
-
-        return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
-                                      0);
+    if (rc == NGX_DONE
+        && (conf->signature == NULL
+            || !ngx_http_iothub_target_wants(conf->target, ctx->result)))
+    {
+        return ngx_http_iothub_end(r, ctx);
     }
 
-    if (rc != NGX_OK) {
+    if (rc != NGX_OK && rc != NGX_DONE) {
         return NGX_ERROR;
     }
 
-    if (r->method == NGX_HTTP_OPTIONS) {
-        return ngx_http_iothub_answer_handshake(r,
-                   ngx_http_iothub_header_in(r, &ngx_http_iothub_origin));
+    if (r->method == NGX_HTTP_OPTIONS && conf->signature == NULL) {
+        return ngx_http_iothub_handshake(r, ctx);
     }
 
     r->request_body_in_single_buf = 1;
@@ -192,29 +200,38 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 }
 
 
+static ngx_int_t
+ngx_http_iothub_handshake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    /* a target that gets everything answers this, too */
+
+    if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
+        return ngx_http_iothub_end(r, ctx);
+    }
+
+    return ngx_http_iothub_answer_handshake(r,
+                   ngx_http_iothub_header_in(r, &ngx_http_iothub_origin));
+}
+
+
 /* what the head alone tells: before the body is read, let alone parsed */
 
 static ngx_int_t
 ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_str_t                 *value;
-    ngx_http_iothub_secret_t  *secret;
+    ngx_int_t    rc;
+    ngx_str_t   *value;
+    const char  *detail;
 
-    secret = ctx->conf->secret;
+    rc = ngx_http_iothub_admit_head(r, ctx->conf, &detail);
 
-    if (secret) {
-        value = ngx_http_iothub_header_in(r, &secret->header);
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_UNAUTHORIZED,
+                                      detail);
+    }
 
-        if (ngx_http_iothub_sender_check_secret(&secret->secrets, value)
-            != NGX_OK)
-        {
-            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                          "iothub webhook unauthorized: %s header \"%V\"",
-                          value ? "wrong value of" : "no", &secret->header);
-
-            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_UNAUTHORIZED,
-                                          "the secret is missing or wrong");
-        }
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (!(r->method & ctx->conf->source->methods)) {
@@ -275,6 +292,7 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
 {
     ngx_int_t                    rc;
     ngx_str_t                    code;
+    const char                  *detail;
     ngx_http_iothub_ctx_t       *ctx;
     ngx_http_iothub_delivery_t  *d;
     ngx_http_iothub_elements_t   elements;
@@ -289,12 +307,38 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
                   + (ctx->conf->deadline ? ctx->conf->deadline
                                          : ctx->conf->source->deadline);
 
-    rc = ngx_http_iothub_parse(r, ctx);
+    rc = ngx_http_iothub_admit_body(r, ctx->conf, &detail);
+
+    if (rc == NGX_DECLINED) {
+        (void) ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_UNAUTHORIZED,
+                                      detail);
+        ngx_http_iothub_finalize(r, ctx);
+        return;
+    }
+
+    if (rc == NGX_OK && ctx->result != NGX_HTTP_IOTHUB_NO_RESULT) {
+        ngx_http_iothub_finalize(r, ctx);
+        return;
+    }
+
+    if (rc == NGX_OK && r->method == NGX_HTTP_OPTIONS) {
+        ngx_http_finalize_request(r, ngx_http_iothub_handshake(r, ctx));
+        return;
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_iothub_parse(r, ctx);
+    }
 
     if (rc == NGX_OK
         && (ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_VALIDATION)
         && ngx_http_iothub_validation(&ctx->webhook, &code) == NGX_OK)
     {
+        if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
+            ngx_http_iothub_finalize(r, ctx);
+            return;
+        }
+
         ngx_http_finalize_request(r, ngx_http_iothub_answer_validation(r,
                                                                   &code));
         return;
@@ -621,9 +665,71 @@ ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d)
 static void
 ngx_http_iothub_finalize(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_http_finalize_request(r, ngx_http_iothub_answer(r, ctx->conf,
-                                                  ctx->result, ctx->detail,
-                                                  ctx->delivery.retry_after));
+    ngx_http_finalize_request(r, ngx_http_iothub_end(r, ctx));
+}
+
+
+/* the result is there: what follows is the target's answer, or ours */
+
+static ngx_int_t
+ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
+
+        ctx->handed_over = 1;
+
+        /* what was looked up before the result was there is out of date */
+
+        ngx_http_iothub_variables_reset(r);
+
+        return ngx_http_iothub_target_pass(r, ctx->conf->target, ctx);
+    }
+
+    /* nginx would ask for the body only to throw it away */
+
+    if (r->headers_in.expect && !r->expect_tested) {
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
+    return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
+                                  ctx->delivery.retry_after);
+}
+
+
+/* the log goes on to show the outcome of the delivery */
+
+static ngx_int_t
+ngx_http_iothub_loop(ngx_http_request_t *r, ngx_http_iothub_loc_conf_t *conf)
+{
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "iothub_target \"%V\" leads back to its own iothub_pass",
+                  &conf->target->name);
+
+    return ngx_http_iothub_answer(r, conf, NGX_HTTP_IOTHUB_MISCONFIGURED,
+                                  "iothub_target leads back to its own "
+                                  "iothub_pass", 0);
+}
+
+
+ngx_http_iothub_ctx_t *
+ngx_http_iothub_find_ctx(ngx_http_request_t *r)
+{
+    ngx_http_iothub_ctx_t  *ctx;
+
+    for ( /* void */ ; r; r = r->parent) {
+        ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
+
+        if (ctx == NULL) {
+            ctx = ngx_http_iothub_target_data(r);
+        }
+
+        if (ctx || r == r->main) {
+            return ctx;
+        }
+    }
+
+    return NULL;
 }
 
 

@@ -33,12 +33,20 @@ typedef struct {
 
     ngx_http_iothub_result_e     result;
     const char                  *detail;
+    unsigned                     handed_over:1;  /* the target answers */
 } ngx_http_iothub_ctx_t;
 
 
 /* The content handler. */
 
 ngx_int_t ngx_http_iothub_handler(ngx_http_request_t *r);
+
+/*
+ * What is known of the webhook that r is or that r, a subrequest, was made
+ * for; still there when its target answers.  NULL: it is none.
+ */
+
+ngx_http_iothub_ctx_t *ngx_http_iothub_find_ctx(ngx_http_request_t *r);
 
 /*
  * The value of a header of the webhook, by its lower case name, or NULL.

@@ -71,6 +71,7 @@ typedef struct {
 
 
 typedef struct ngx_http_iothub_shm_s  ngx_http_iothub_shm_t;
+typedef struct ngx_http_iothub_resolve_s  ngx_http_iothub_resolve_t;
 
 
 typedef struct {
@@ -115,6 +116,7 @@ typedef struct {
     ngx_array_t                     keepalive;
 
     ngx_flag_t                      verify;    /* proxy_ssl_verify */
+    ngx_http_iothub_resolve_t      *resolves;  /* names of its upstreams */
 
     /* deliveries of this worker that wait for another's creation */
 

@@ -15,7 +15,9 @@
 #include <ngx_http.h>
 
 #include "ngx_http_iothub_hub.h"
+#include "ngx_http_iothub_signature.h"
 #include "ngx_http_iothub_source.h"
+#include "ngx_http_iothub_target.h"
 #include "ngx_http_iothub_template.h"
 
 
@@ -65,10 +67,12 @@ typedef struct {
 
     ngx_http_iothub_secret_t        *secret;    /* NULL: off or not set */
     ngx_flag_t                       secret_set;
+    ngx_http_iothub_signature_t     *signature;
 
     ngx_msec_t                       deadline;  /* 0: the source's */
     ngx_uint_t                       accepted;
     ngx_uint_t                       rejected;
+    ngx_http_iothub_target_t        *target;    /* NULL: none */
 } ngx_http_iothub_loc_conf_t;
 
 
@@ -76,6 +80,7 @@ typedef struct {
 
 typedef struct {
     ngx_http_iothub_loc_conf_t      *conf;
+    ngx_http_core_srv_conf_t        *server;
     ngx_str_t                        name;      /* empty: a variable */
     u_char                          *file;
     ngx_uint_t                       line;

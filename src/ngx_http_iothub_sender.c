@@ -9,13 +9,25 @@
 
 static ngx_uint_t ngx_http_iothub_sender_plain(ngx_str_t *text);
 static ngx_int_t ngx_http_iothub_sender_add_secret(ngx_pool_t *pool,
-    ngx_array_t *secrets, ngx_str_t *value);
+    ngx_array_t *secrets, ngx_str_t *value, const char **reason);
 
 
 ngx_int_t
 ngx_http_iothub_sender_parse_secrets(ngx_pool_t *pool, ngx_str_t *text,
     ngx_array_t *secrets, const char **reason, ngx_uint_t *line)
 {
+    return ngx_http_iothub_sender_parse_lines(pool, text, secrets,
+                                              ngx_http_iothub_sender_add_secret,
+                                              reason, line);
+}
+
+
+ngx_int_t
+ngx_http_iothub_sender_parse_lines(ngx_pool_t *pool, ngx_str_t *text,
+    ngx_array_t *secrets, ngx_http_iothub_sender_add_pt add,
+    const char **reason, ngx_uint_t *line)
+{
+    ngx_int_t   rc;
     ngx_str_t   rest, value;
     ngx_uint_t  lines;
 
@@ -26,15 +38,14 @@ ngx_http_iothub_sender_parse_secrets(ngx_pool_t *pool, ngx_str_t *text,
     while (ngx_http_iothub_sas_next_line(&rest, &value, line) == NGX_OK) {
 
         if (!ngx_http_iothub_sender_plain(&value)) {
-            *reason = "a control character, which no header can hold; write "
-                      "plain text";
+            *reason = "a control character, write plain text";
             return NGX_DECLINED;
         }
 
-        if (ngx_http_iothub_sender_add_secret(pool, secrets, &value)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
+        rc = add(pool, secrets, &value, reason);
+
+        if (rc != NGX_OK) {
+            return rc;
         }
 
         lines++;
@@ -71,7 +82,7 @@ ngx_http_iothub_sender_plain(ngx_str_t *text)
 
 static ngx_int_t
 ngx_http_iothub_sender_add_secret(ngx_pool_t *pool, ngx_array_t *secrets,
-    ngx_str_t *value)
+    ngx_str_t *value, const char **reason)
 {
     u_char     *digest;
     ngx_str_t  *secret;

@@ -37,6 +37,18 @@ ngx_int_t ngx_http_iothub_sender_parse_secrets(ngx_pool_t *pool,
     ngx_uint_t *line);
 
 /*
+ * The same for any file of secrets: each accepted line is handed to add,
+ * which pushes what it makes of it and returns as the parser does.
+ */
+
+typedef ngx_int_t (*ngx_http_iothub_sender_add_pt)(ngx_pool_t *pool,
+    ngx_array_t *secrets, ngx_str_t *value, const char **reason);
+
+ngx_int_t ngx_http_iothub_sender_parse_lines(ngx_pool_t *pool,
+    ngx_str_t *text, ngx_array_t *secrets, ngx_http_iothub_sender_add_pt add,
+    const char **reason, ngx_uint_t *line);
+
+/*
  * Is value one of the secrets?  All are compared, always, by digest: the
  * time says neither how much of the value was right, nor which line it was.
  *

@@ -3,6 +3,7 @@
 
 #include "ngx_http_iothub_server.h"
 #include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_resolve.h"
 
 
 #if !(NGX_HTTP_SSL)
@@ -731,11 +732,18 @@ ngx_http_iothub_server_address(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     ngx_memzero(&u, sizeof(ngx_url_t));
     u.url = hub->address.len ? hub->address : endpoint->host;
     u.default_port = 443;
+    u.no_resolve = 1;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "%s in \"%V\" of hub \"%V\"",
                            u.err ? u.err : "no memory", &u.url, &hub->name);
+        return NGX_ERROR;
+    }
+
+    if (u.naddrs == 0
+        && ngx_http_iothub_resolve_add(cf, hub, uscf, &u) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -759,6 +767,7 @@ ngx_http_iothub_server_address(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     us->naddrs = u.naddrs;
     us->weight = 1;
     us->fail_timeout = 10;
+    us->down = (u.err != NULL);
 
     return NGX_OK;
 }
@@ -903,5 +912,5 @@ ngx_http_iothub_server_init(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         hub->loc_conf[i] = loc_conf;
     }
 
-    return NGX_OK;
+    return ngx_http_iothub_resolve_init(cf, hub);
 }

@@ -23,8 +23,9 @@ static ngx_int_t ngx_http_iothub_variable_tries(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_time(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_http_iothub_ctx_t *ngx_http_iothub_variable_ctx(
-    ngx_http_request_t *r);
+static ngx_int_t ngx_http_iothub_variable_verbatim(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_iothub_ctx_t *ctx,
+    ngx_str_t *value);
 
 
 static ngx_http_variable_t  ngx_http_iothub_variables[] = {
@@ -145,7 +146,7 @@ ngx_http_iothub_variable_field(ngx_http_request_t *r,
     ngx_str_t              *value;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL || !ctx->parsed) {
         return ngx_http_iothub_variable_early(r, v, data);
@@ -248,7 +249,7 @@ ngx_http_iothub_variable_data(ngx_http_request_t *r,
 {
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL || !ctx->event.has_data) {
         v->not_found = 1;
@@ -259,7 +260,8 @@ ngx_http_iothub_variable_data(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    return ngx_http_iothub_variables_set(v, &ctx->event.data.text);
+    return ngx_http_iothub_variable_verbatim(r, v, ctx,
+                                             &ctx->event.data.text);
 }
 
 
@@ -269,15 +271,33 @@ ngx_http_iothub_variable_text(ngx_http_request_t *r,
 {
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    return ngx_http_iothub_variables_set(v,
+    return ngx_http_iothub_variable_verbatim(r, v, ctx,
                                         (ngx_str_t *) ((u_char *) ctx + data));
+}
+
+
+/*
+ * For the module's directives and the log.  A target could make a header of
+ * it: there it is escaped.  A request that is being logged has no references.
+ */
+
+static ngx_int_t
+ngx_http_iothub_variable_verbatim(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_iothub_ctx_t *ctx,
+    ngx_str_t *value)
+{
+    if (ctx->handed_over && r->main->count && value->data) {
+        return ngx_http_iothub_variables_set_safe(r, v, value);
+    }
+
+    return ngx_http_iothub_variables_set(v, value);
 }
 
 
@@ -288,7 +308,7 @@ ngx_http_iothub_variable_result(ngx_http_request_t *r,
     ngx_str_t               word;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL || ctx->result == NGX_HTTP_IOTHUB_NO_RESULT) {
 
@@ -319,7 +339,7 @@ ngx_http_iothub_variable_string(ngx_http_request_t *r,
     ngx_str_t               value;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL) {
         v->not_found = 1;
@@ -352,7 +372,7 @@ ngx_http_iothub_variable_statuses(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t       *ctx;
     ngx_http_iothub_delivery_t  *d;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL || ctx->delivery.calls == 0) {
         v->not_found = 1;
@@ -396,7 +416,7 @@ ngx_http_iothub_variable_tries(ngx_http_request_t *r,
     ngx_str_t               value;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL) {
         v->not_found = 1;
@@ -423,7 +443,7 @@ ngx_http_iothub_variable_time(ngx_http_request_t *r,
     ngx_str_t               value;
     ngx_http_iothub_ctx_t  *ctx;
 
-    ctx = ngx_http_iothub_variable_ctx(r);
+    ctx = ngx_http_iothub_find_ctx(r);
 
     if (ctx == NULL || ctx->delivery.ended == 0) {
         v->not_found = 1;
@@ -442,29 +462,6 @@ ngx_http_iothub_variable_time(ngx_http_request_t *r,
                 - value.data;
 
     return ngx_http_iothub_variables_set(v, &value);
-}
-
-
-/* an exchange's variables are those of the webhook that caused it */
-
-static ngx_http_iothub_ctx_t *
-ngx_http_iothub_variable_ctx(ngx_http_request_t *r)
-{
-    ngx_http_iothub_ctx_t  *ctx;
-
-    for ( /* void */ ; r; r = r->parent) {
-        ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
-
-        if (ctx) {
-            return ctx;
-        }
-
-        if (r == r->main) {
-            break;
-        }
-    }
-
-    return NULL;
 }
 
 

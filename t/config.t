@@ -514,7 +514,8 @@ warns('a secret file that others may read', 'open.secret" may be read by '
       . 'file=' . $t->write_file('open.secret', 'x', 0604) . ';');
 
 my $open = 'iothub_pass lets anybody who reaches it create devices: add '
-    . 'iothub_secret, or "iothub_secret off" .* in \S+:\d+';
+    . 'iothub_secret or iothub_signature, or "iothub_secret off" .* in '
+    . '\S+:\d+';
 
 warns('an open door', $open, location => 'iothub_pass contoso;');
 warns('an open door by a variable', $open,
