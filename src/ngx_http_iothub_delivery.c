@@ -91,6 +91,8 @@ static ngx_uint_t ngx_http_iothub_delivery_may_ask(
     ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_unask(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_first_key(
+    ngx_http_iothub_delivery_t *d);
 static ngx_uint_t ngx_http_iothub_delivery_next_key(
     ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
@@ -1101,6 +1103,7 @@ ngx_http_iothub_delivery_denied(ngx_http_iothub_delivery_t *d,
 
     } else {
         d->denied = 1;
+        ngx_http_iothub_delivery_first_key(d);
     }
 
     ngx_http_iothub_delivery_not_created(d, NGX_HTTP_IOTHUB_CREDENTIALS,
@@ -1139,6 +1142,17 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
 {
     if (!d->missing) {
         d->refused = 1;
+    }
+
+    if (d->looks
+        && ngx_http_iothub_throttle_suspected(&d->throttle) == NGX_OK)
+    {
+        /* another has asked, and is none the wiser */
+
+        d->retry_after = d->throttle.retry_after;
+        ngx_http_iothub_delivery_end(d, d->throttle.result,
+                                     d->throttle.detail);
+        return;
     }
 
     if (ngx_http_iothub_delivery_may_ask(d)) {
@@ -1239,13 +1253,7 @@ ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
         return 0;
     }
 
-    /*
-     * With the key that is known to work: the last one tried may be stale,
-     * and the device disabled.
-     */
-
-    d->key = ngx_http_iothub_zone_key(d->hub);
-    d->other_key = 0;
+    ngx_http_iothub_delivery_first_key(d);
 
     d->asking = 1;
     d->step = NGX_HTTP_IOTHUB_STEP_ASK;
@@ -1368,17 +1376,18 @@ static void
 ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 {
     if (d->refused) {
-
-        /* no key is good for anything: the next probe asks again */
-
-        ngx_http_iothub_delivery_unask(d);
+        ngx_http_iothub_delivery_credentials(d, "the hub refuses every key");
 
         if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+
+            /* no key is good for anything: the next probe asks again */
+
+            ngx_http_iothub_delivery_unask(d);
             ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
                                   d->request->connection->log);
         }
 
-        ngx_http_iothub_delivery_credentials(d, "the hub refuses every key");
+        d->asking = 0;
         return;
     }
 
@@ -1386,6 +1395,8 @@ ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 
     ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_READ,
                           d->request->connection->log);
+
+    ngx_http_iothub_delivery_first_key(d);
 
     /* it may be young, and is given the time that takes */
 
@@ -1398,7 +1409,21 @@ ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 }
 
 
-/* the other key is tried once in a delivery */
+/*
+ * Another kind of call: again with the key that is known to work, as the last
+ * one tried may be stale and refused for that, or the first for want of a
+ * right that this kind does not need.
+ */
+
+static void
+ngx_http_iothub_delivery_first_key(ngx_http_iothub_delivery_t *d)
+{
+    d->key = ngx_http_iothub_zone_key(d->hub);
+    d->other_key = 0;
+}
+
+
+/* the other key is tried once in a delivery, for each kind of call */
 
 static ngx_uint_t
 ngx_http_iothub_delivery_next_key(ngx_http_iothub_delivery_t *d)

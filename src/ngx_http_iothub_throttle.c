@@ -120,12 +120,9 @@ ngx_http_iothub_throttle_enter(ngx_http_iothub_throttle_t *th,
     }
 
     if (operation == NGX_HTTP_IOTHUB_OPERATION_SEND
-        && ngx_http_iothub_gate_suspected(&shm->suspect, th->hash,
-                                          ngx_current_msec, &left)
-           == NGX_OK)
+        && ngx_http_iothub_throttle_suspected(th) == NGX_OK)
     {
-        return ngx_http_iothub_throttle_busy(th, NGX_HTTP_IOTHUB_CREDENTIALS,
-                                             left, 0);
+        return NGX_BUSY;
     }
 
     for (i = 0; i < NGX_HTTP_IOTHUB_GATES; i++) {
@@ -167,6 +164,24 @@ ngx_http_iothub_throttle_enter(ngx_http_iothub_throttle_t *th,
                                      state == NGX_HTTP_IOTHUB_GATE_PROBING);
     }
 
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_throttle_suspected(ngx_http_iothub_throttle_t *th)
+{
+    ngx_msec_t  left;
+
+    if (ngx_http_iothub_gate_suspected(&th->hub->shm->suspect, th->hash,
+                                       ngx_current_msec, &left)
+        != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    (void) ngx_http_iothub_throttle_busy(th, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                         left, 0);
     return NGX_OK;
 }
 

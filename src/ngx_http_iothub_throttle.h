@@ -54,6 +54,13 @@ ngx_int_t ngx_http_iothub_throttle_enter(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_operation_e operation);
 
 /*
+ * NGX_OK: the device was refused within the last seconds; result, detail and
+ * retry_after say so.  Else NGX_DECLINED.
+ */
+
+ngx_int_t ngx_http_iothub_throttle_suspected(ngx_http_iothub_throttle_t *th);
+
+/*
  * After a call: closes what the answer closes, and ends a probe where the
  * answer tells how the gate is.  throttled is how many calls of the delivery
  * in a row were throttled before, retry_after what the hub asked for, in
