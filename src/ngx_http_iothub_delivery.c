@@ -1529,6 +1529,7 @@ ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
     d->done = 1;
     d->ended = ngx_current_msec;
     d->waiting = 0;
+    d->exchange.late = 1;
 
     if (!d->running) {
         ngx_http_iothub_delivery_unask(d);

@@ -20,6 +20,8 @@ static ngx_http_iothub_exchange_t *ngx_http_iothub_exchange_get(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_iothub_exchange_header_filter(
     ngx_http_request_t *r);
+static ngx_uint_t ngx_http_iothub_exchange_apart(ngx_http_request_t *r,
+    ngx_http_iothub_exchange_t *ex);
 static ngx_int_t ngx_http_iothub_exchange_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_http_iothub_exchange_take(ngx_http_request_t *r,
@@ -62,6 +64,7 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
 
     ex->status = 0;
     ex->complete = 0;
+    ex->late = 0;
     ex->timed_out = 0;
     ngx_str_null(&ex->answer);
     ngx_str_null(&ex->error);
@@ -342,7 +345,32 @@ ngx_http_iothub_exchange_header_filter(ngx_http_request_t *r)
         ex->status = r->upstream->headers_in.status_n;
     }
 
-    return NGX_OK;
+    return ngx_http_iothub_exchange_apart(r, ex) ? NGX_ERROR : NGX_OK;
+}
+
+
+/*
+ * While nginx waits for the rest of an answer, it stops the timer of the
+ * sender's connection.  When the request went on, that timer is another's: of
+ * limit_req or limit_rate at the target, which would wait forever.
+ */
+
+static ngx_uint_t
+ngx_http_iothub_exchange_apart(ngx_http_request_t *r,
+    ngx_http_iothub_exchange_t *ex)
+{
+    off_t                 length;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (!ex->late || u == NULL || ex->status == NGX_HTTP_NO_CONTENT) {
+        return 0;
+    }
+
+    length = u->headers_in.content_length_n;
+
+    return length < 0 || u->buffer.last - u->buffer.pos < length;
 }
 
 
@@ -371,7 +399,8 @@ ngx_http_iothub_exchange_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         }
     }
 
-    return NGX_OK;
+    return ex->late && !ex->complete && r->upstream->length != 0
+           ? NGX_ERROR : NGX_OK;
 }
 
 

@@ -66,6 +66,12 @@ struct ngx_http_iothub_exchange_s {
     unsigned                        complete:1;  /* the answer has its end */
     unsigned                        timed_out:1; /* sent, no answer in time */
 
+    /*
+     * Set by the caller when the request goes on while the exchange runs: an
+     * answer that does not come in one piece is not read to its end then.
+     */
+    unsigned                        late:1;
+
     /* private */
 
     ngx_http_post_subrequest_t      post;

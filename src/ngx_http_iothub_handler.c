@@ -678,10 +678,6 @@ ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
         ctx->handed_over = 1;
 
-        /* what was looked up before the result was there is out of date */
-
-        ngx_http_iothub_variables_reset(r);
-
         return ngx_http_iothub_target_pass(r, ctx->conf->target, ctx);
     }
 

@@ -71,7 +71,9 @@ sub sends {
 sub clocks {
     my ($test, $name) = @_;
 
-    return map { /clock is (\d+) s (behind|ahead of) the hub's/ ? [$1, $2] : () }
+    return map {
+        /clock is (\d+) s (behind|ahead of) the hub's/ ? [$1, $2] : ()
+    }
         $test->log_lines(qr/\[crit\].* hub "$name" .*\bclock\b/);
 }
 

@@ -38,9 +38,9 @@ sub start {
 sub port { $_[0]{port} }
 
 
-# answer(%how): of all requests from now on: status (200), headers (text, each
-# with a line end before it), body, delay (seconds); or raw; or parts, with a pause (seconds)
-# before all but the first
+# answer(%how): of all requests from now on: delay (seconds), status (200),
+# headers (text, each with a line end before it), body; or instead of these,
+# raw, or a list of parts, with a pause (seconds) between them
 
 sub answer {
     my ($self, %how) = @_;
