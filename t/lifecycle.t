@@ -173,7 +173,7 @@ sub age { $clock ? let_pass(20) : sleep 1.1 }
 $hub->faults([
     { op => 'send', device => 'young', error => 'DeviceNotFound' },
     { op => 'create', device => 'half', accept => 1, hang => 1, times => 1 },
-    { op => 'get', device => 'asked', hang => 1, times => 1 },
+    { op => 'get', device => 'asked', delay => 6000, times => 1 },
 ]);
 
 my @young = begin($t, webhook('young'));
