@@ -165,7 +165,7 @@ sub let_pass {
 
 # so much that nobody takes what the cache knows for news
 
-sub age { $clock ? let_pass(20) : sleep 1.1 }
+sub age { $clock ? let_pass(20) : sleep 2.1 }
 
 
 # ---- young: while the time passes, other things are tried in the other nginx
