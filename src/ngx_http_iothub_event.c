@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
     ngx_str_t    text;
+    size_t       escaped;      /* length, without quotes */
     unsigned     escape:1;
 } ngx_http_iothub_event_piece_t;
 
@@ -50,6 +51,12 @@ static ngx_int_t ngx_http_iothub_event_hash(ngx_pool_t *pool,
     ngx_str_t *parts, ngx_uint_t n, ngx_str_t *out);
 static ngx_int_t ngx_http_iothub_event_hex(ngx_pool_t *pool, u_char *bytes,
     size_t len, ngx_str_t *out);
+static u_char *ngx_http_iothub_event_number(u_char *p, ngx_uint_t number,
+    ngx_uint_t digits, u_char after);
+static size_t ngx_http_iothub_event_piece_size(
+    ngx_http_iothub_event_piece_t *piece);
+static u_char *ngx_http_iothub_event_piece_write(u_char *p,
+    ngx_http_iothub_event_piece_t *piece);
 static void ngx_http_iothub_event_text(ngx_http_iothub_event_piece_t *piece,
     ngx_str_t *text);
 static void ngx_http_iothub_event_value(ngx_http_iothub_event_piece_t *piece,
@@ -198,6 +205,7 @@ ngx_int_t
 ngx_http_iothub_event_time(ngx_str_t *text, ngx_str_t *out,
     ngx_uint_t *subsecond)
 {
+    u_char                          *p;
     int64_t                          sec;
     ngx_tm_t                         tm;
     ngx_int_t                        rc;
@@ -237,13 +245,62 @@ ngx_http_iothub_event_time(ngx_str_t *text, ngx_str_t *out,
 
     ngx_gmtime((time_t) sec, &tm);
 
-    out->len = ngx_sprintf(out->data, "%04d-%02d-%02dT%02d:%02d:%02d.%03uiZ",
-                           (int) tm.ngx_tm_year, (int) tm.ngx_tm_mon,
-                           (int) tm.ngx_tm_mday, (int) tm.ngx_tm_hour,
-                           (int) tm.ngx_tm_min, (int) tm.ngx_tm_sec, ms)
-               - out->data;
+    p = out->data;
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_year, 4, '-');
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_mon, 2, '-');
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_mday, 2, 'T');
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_hour, 2, ':');
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_min, 2, ':');
+    p = ngx_http_iothub_event_number(p, tm.ngx_tm_sec, 2, '.');
+    p = ngx_http_iothub_event_number(p, ms, 3, 'Z');
 
+    out->len = p - out->data;
     *subsecond = fine;
+
+    return NGX_OK;
+}
+
+
+/* a number of so many digits, and what is after it */
+
+static u_char *
+ngx_http_iothub_event_number(u_char *p, ngx_uint_t number, ngx_uint_t digits,
+    u_char after)
+{
+    ngx_uint_t  i;
+
+    for (i = digits; i > 0; i--) {
+        p[i - 1] = (u_char) ('0' + number % 10);
+        number /= 10;
+    }
+
+    p[digits] = after;
+
+    return p + digits + 1;
+}
+
+
+ngx_int_t
+ngx_http_iothub_event_set_time(ngx_pool_t *pool, ngx_http_iothub_event_t *ev)
+{
+    ngx_uint_t  subsecond;
+
+    ngx_str_null(&ev->time);
+    ev->subsecond = 0;
+
+    if (ev->published_at.len == 0) {
+        return NGX_OK;
+    }
+
+    ev->time.data = ngx_pnalloc(pool, NGX_HTTP_IOTHUB_EVENT_TIME_LEN);
+    if (ev->time.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_http_iothub_event_time(&ev->published_at, &ev->time,
+                                      &subsecond);
+
+    ev->subsecond = subsecond;
 
     return NGX_OK;
 }
@@ -510,10 +567,9 @@ ngx_int_t
 ngx_http_iothub_event_message_id(ngx_pool_t *pool,
     ngx_http_iothub_event_t *ev, ngx_str_t *out)
 {
-    u_char      buf[NGX_HTTP_IOTHUB_EVENT_TIME_LEN];
     u_char      bytes[NGX_HTTP_IOTHUB_EVENT_RANDOM_LEN];
-    ngx_str_t   time, parts[4];
-    ngx_uint_t  n, subsecond;
+    ngx_str_t   parts[4];
+    ngx_uint_t  n;
 
     if (ev->message_id.len) {
 
@@ -528,12 +584,7 @@ ngx_http_iothub_event_message_id(ngx_pool_t *pool,
         return ngx_http_iothub_event_hash(pool, &ev->message_id, 1, out);
     }
 
-    time.data = buf;
-
-    if (ngx_http_iothub_event_time(&ev->published_at, &time, &subsecond)
-        == NGX_OK
-        && subsecond)
-    {
+    if (ev->subsecond) {
         n = 0;
         parts[n++] = ev->device_id;
         parts[n++] = ev->name;
@@ -616,10 +667,7 @@ ngx_http_iothub_event_body(ngx_pool_t *pool, ngx_http_iothub_event_t *ev,
 
     for (i = 0; i < n; i++) {
         len += ngx_http_iothub_event_keys[i].len;
-        len += pieces[i].escape
-               ? ngx_http_iothub_json_escape(NULL, &pieces[i].text)
-                 + sizeof("\"\"") - 1
-               : pieces[i].text.len;
+        len += ngx_http_iothub_event_piece_size(&pieces[i]);
     }
 
     p = ngx_pnalloc(pool, len);
@@ -633,20 +681,49 @@ ngx_http_iothub_event_body(ngx_pool_t *pool, ngx_http_iothub_event_t *ev,
     for (i = 0; i < n; i++) {
         p = ngx_cpymem(p, ngx_http_iothub_event_keys[i].data,
                        ngx_http_iothub_event_keys[i].len);
-
-        if (!pieces[i].escape) {
-            p = ngx_cpymem(p, pieces[i].text.data, pieces[i].text.len);
-            continue;
-        }
-
-        *p++ = '"';
-        p += ngx_http_iothub_json_escape(p, &pieces[i].text);
-        *p++ = '"';
+        p = ngx_http_iothub_event_piece_write(p, &pieces[i]);
     }
 
     *p = '}';
 
     return NGX_OK;
+}
+
+
+static size_t
+ngx_http_iothub_event_piece_size(ngx_http_iothub_event_piece_t *piece)
+{
+    if (!piece->escape) {
+        piece->escaped = piece->text.len;
+        return piece->escaped;
+    }
+
+    piece->escaped = ngx_http_iothub_json_escape(NULL, &piece->text);
+
+    return piece->escaped + sizeof("\"\"") - 1;
+}
+
+
+static u_char *
+ngx_http_iothub_event_piece_write(u_char *p,
+    ngx_http_iothub_event_piece_t *piece)
+{
+    if (!piece->escape) {
+        return ngx_cpymem(p, piece->text.data, piece->text.len);
+    }
+
+    *p++ = '"';
+
+    if (piece->escaped == piece->text.len) {
+        p = ngx_cpymem(p, piece->text.data, piece->text.len);
+
+    } else {
+        p += ngx_http_iothub_json_escape(p, &piece->text);
+    }
+
+    *p++ = '"';
+
+    return p;
 }
 
 

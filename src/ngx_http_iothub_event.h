@@ -51,8 +51,10 @@ typedef struct {
     ngx_str_t                message_id;    /* as the sender wrote it */
     ngx_http_iothub_value_t  data;
     ngx_http_iothub_value_t  fw_version;
+    ngx_str_t                time;          /* see event_set_time() */
     unsigned                 has_data:1;
     unsigned                 has_fw_version:1;
+    unsigned                 subsecond:1;
 } ngx_http_iothub_event_t;
 
 
@@ -100,11 +102,19 @@ ngx_int_t ngx_http_iothub_event_time(ngx_str_t *text, ngx_str_t *out,
     ngx_uint_t *subsecond);
 
 /*
- * The id of the event's message, always 1 to 128 characters that the hub
+ * Sets ev->time to the normalised published_at, in the pool, or to nothing
+ * if that is no time, and ev->subsecond.  NGX_OK or NGX_ERROR (no memory).
+ */
+
+ngx_int_t ngx_http_iothub_event_set_time(ngx_pool_t *pool,
+    ngx_http_iothub_event_t *ev);
+
+/*
+ * The id of the event's message, whose time was set, always 1 to 128 characters that the hub
  * takes:
  *   - the sender's, if the hub can take it;
  *   - else the hash of the sender's, if there is one;
- *   - else, if published_at is a time with *subsecond, the hash of device
+ *   - else, if published_at is a time with ev->subsecond, the hash of device
  *     id, name, published_at as the sender wrote it, and data, so that what
  *     a sender repeats has the same id;
  *   - else 32 random digits.

@@ -1234,7 +1234,7 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
 {
     ngx_int_t                    rc;
     ngx_str_t                    values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS], text;
-    ngx_uint_t                   i, subsecond;
+    ngx_uint_t                   i;
     ngx_http_iothub_header_t    *h;
     ngx_http_iothub_message_t   *message;
     ngx_http_iothub_loc_conf_t  *conf;
@@ -1271,31 +1271,16 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    if (ngx_http_iothub_event_message_id(r->pool, &ctx->event,
-                                         &values[NGX_HTTP_IOTHUB_MESSAGEID])
-        != NGX_OK)
+    if (ngx_http_iothub_event_set_time(r->pool, &ctx->event) != NGX_OK
+        || ngx_http_iothub_event_message_id(r->pool, &ctx->event,
+                                          &values[NGX_HTTP_IOTHUB_MESSAGEID])
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     ctx->event.message_id = values[NGX_HTTP_IOTHUB_MESSAGEID];
-
-    ngx_str_null(&values[NGX_HTTP_IOTHUB_CREATIONTIME]);
-
-    if (ctx->event.published_at.len) {
-
-        text.data = ngx_pnalloc(r->pool, NGX_HTTP_IOTHUB_EVENT_TIME_LEN);
-        if (text.data == NULL) {
-            return NGX_ERROR;
-        }
-
-        if (ngx_http_iothub_event_time(&ctx->event.published_at, &text,
-                                       &subsecond)
-            == NGX_OK)
-        {
-            values[NGX_HTTP_IOTHUB_CREATIONTIME] = text;
-        }
-    }
+    values[NGX_HTTP_IOTHUB_CREATIONTIME] = ctx->event.time;
 
     /* a template that the hub could not read would be lost in its routes */
 
@@ -1322,7 +1307,11 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
             continue;
         }
 
-        if (!ngx_http_iothub_event_property_value_valid(&values[i])) {
+        /* the message id and the time were made to be valid */
+
+        if (i < NGX_HTTP_IOTHUB_MESSAGEID
+            && !ngx_http_iothub_event_property_value_valid(&values[i]))
+        {
             return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
                                           "iothub_content_type or "
                                           "iothub_content_encoding has a "

@@ -431,6 +431,10 @@ ngx_http_iothub_hub_error_parse(ngx_uint_t status, ngx_str_t *header,
 
     ngx_memzero(err, sizeof(ngx_http_iothub_hub_error_t));
 
+    if (header->len == 0 && body->len == 0) {
+        return;
+    }
+
     for (i = 0; i < header->len; i++) {
         if (!ngx_http_iothub_hub_error_is_token(header->data[i])) {
             break;

@@ -41,6 +41,7 @@ static const char *ngx_http_iothub_sas_check_parts(ngx_str_t *parts,
     ngx_http_iothub_sas_connection_t *connection);
 static ngx_int_t ngx_http_iothub_sas_copy_names(ngx_pool_t *pool,
     ngx_http_iothub_sas_connection_t *connection, ngx_str_t *parts);
+static EVP_MD_CTX *ngx_http_iothub_sas_sha256_start(void);
 
 
 static const char  ngx_http_iothub_sas_not_base64[] =
@@ -590,16 +591,12 @@ ngx_http_iothub_sas_sha256(u_char *digest, ngx_str_t *parts, ngx_uint_t n)
 {
     u_char       length[8];
     uint64_t     len;
-    ngx_int_t    rc;
     ngx_uint_t   i, k;
     EVP_MD_CTX  *ctx;
 
-    rc = NGX_ERROR;
-
-    ctx = EVP_MD_CTX_new();
-
-    if (ctx == NULL || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
-        goto done;
+    ctx = ngx_http_iothub_sas_sha256_start();
+    if (ctx == NULL) {
+        return NGX_ERROR;
     }
 
     for (i = 0; i < n; i++) {
@@ -613,19 +610,40 @@ ngx_http_iothub_sas_sha256(u_char *digest, ngx_str_t *parts, ngx_uint_t n)
         if (EVP_DigestUpdate(ctx, length, 8) != 1
             || EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) != 1)
         {
-            goto done;
+            return NGX_ERROR;
         }
     }
 
-    if (EVP_DigestFinal_ex(ctx, digest, NULL) == 1) {
-        rc = NGX_OK;
+    return EVP_DigestFinal_ex(ctx, digest, NULL) == 1 ? NGX_OK : NGX_ERROR;
+}
+
+
+/*
+ * OpenSSL 3 looks for the algorithm by its name each time that a context has
+ * none: the process keeps one context.
+ */
+
+static EVP_MD_CTX *
+ngx_http_iothub_sas_sha256_start(void)
+{
+    static EVP_MD_CTX  *ctx;
+
+    if (ctx == NULL) {
+        ctx = EVP_MD_CTX_new();
+
+        if (ctx == NULL) {
+            return NULL;
+        }
+
+        if (EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
+            EVP_MD_CTX_free(ctx);
+            ctx = NULL;
+        }
+
+        return ctx;
     }
 
-done:
-
-    EVP_MD_CTX_free(ctx);
-
-    return rc;
+    return EVP_DigestInit_ex(ctx, NULL, NULL) == 1 ? ctx : NULL;
 }
 
 

@@ -458,6 +458,7 @@ message_id(event_t *ev)
 
     ngx_str_null(&id);
 
+    is(ngx_http_iothub_event_set_time(pool, ev), NGX_OK, "its time");
     is(ngx_http_iothub_event_message_id(pool, ev, &id), NGX_OK,
        "a message id");
 
