@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_webhook.h"
+#include "ngx_http_iothub_plain.h"
 
 #include <jansson.h>
 
@@ -435,6 +436,10 @@ ngx_http_iothub_validate_json(ngx_str_t *text, size_t flags,
 {
     json_t        *json;
     json_error_t   error;
+
+    if (ngx_http_iothub_plain_json(text)) {
+        return NGX_OK;
+    }
 
     if (text->len == 0) {
         *reason = "empty text";
