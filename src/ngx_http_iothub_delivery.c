@@ -1590,7 +1590,9 @@ ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d)
     {
         other = ngx_queue_data(q, ngx_http_iothub_delivery_t, queue);
 
-        if (other->hash == d->hash) {
+        if (ngx_http_iothub_identity_lease_of(other->hash)
+            == ngx_http_iothub_identity_lease_of(d->hash))
+        {
             other->waiting = 0;
             ngx_post_event(&other->event, &ngx_posted_events);
         }

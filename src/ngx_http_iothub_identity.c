@@ -1031,7 +1031,7 @@ static ngx_inline uint64_t *
 ngx_http_iothub_identity_lease(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash)
 {
-    return &shm->leases[hash % NGX_HTTP_IOTHUB_IDENTITY_LEASES];
+    return &shm->leases[ngx_http_iothub_identity_lease_of(hash)];
 }
 
 

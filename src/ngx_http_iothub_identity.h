@@ -213,11 +213,15 @@ void ngx_http_iothub_identity_unask(ngx_http_iothub_identity_shm_t *shm,
  * device's hash tells for whom.
  */
 
+/* Which of the leases a device has: devices for which it is equal share it. */
+#define ngx_http_iothub_identity_lease_of(hash)                               \
+    ((hash) % NGX_HTTP_IOTHUB_IDENTITY_LEASES)
+
 /*
  * Takes the lease for a device for LEASE_TIME.  NGX_OK: it is the caller's,
  * *token is to be kept for the two functions below.  NGX_BUSY: it is held for
- * this device, NGX_AGAIN: for another; *token is not touched.  A lease that ran out, or whose time
- * cannot be true, is free.
+ * this device, NGX_AGAIN: for another; *token is not touched.  A lease that
+ * ran out, or whose time cannot be true, is free.
  */
 ngx_int_t ngx_http_iothub_identity_lease_take(
     ngx_http_iothub_identity_shm_t *shm, uint64_t hash, ngx_msec_t now_ms,

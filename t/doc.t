@@ -1,0 +1,420 @@
+#!/usr/bin/perl
+
+# The documents: nginx takes each configuration in them, each recipe of the
+# cookbook does what it is for, JSON is JSON, commands are commands that
+# exist, and links lead somewhere.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use JSON::PP;
+use Test::More;
+use IoTHubTest;
+use IoTHubTest::Recorder;
+
+my $root = "$FindBin::Bin/..";
+my @documents = ('README.md', map { s{^\Q$root\E/}{}r } glob "$root/doc/*.md");
+
+my $t = IoTHubTest->new;
+my %hub = map {
+    $_ => $t->hub(name => $_, policy => 'webhooks', tls => 0)
+} qw(contoso fabrikam);
+my $target = IoTHubTest::Recorder->start($t, 'target');
+my $form = 'application/x-www-form-urlencoded';
+my $type = 'application/json';
+
+
+# ---- what is read of a document
+
+sub slurp {
+    my ($name) = @_;
+
+    open my $fh, '<', "$root/$name" or die "$name: $!\n";
+    local $/;
+    return scalar <$fh>;
+}
+
+
+# the blocks of a document: its language, first line, heading and text
+
+sub blocks {
+    my ($name) = @_;
+    my ($n, $heading, @blocks, $block) = (0, '');
+
+    for my $line (split /^/m, slurp($name)) {
+        $n++;
+
+        if ($line =~ /^```(\w*)/) {
+            $block = $block ? undef : { lang => $1, line => $n + 1,
+                                        heading => $heading, text => '' };
+            push @blocks, $block if $block;
+
+        } elsif ($block) {
+            $block->{text} .= $line;
+
+        } elsif ($line =~ /^#+ (.*)/) {
+            $heading = $1;
+        }
+    }
+
+    return @blocks;
+}
+
+
+# ---- configurations
+
+# where a directive stands that is outermost in a block; others are a
+# location's
+
+my %level = (
+    http => 'main',
+    (map { $_ => 'http' } qw(server upstream map iothub iothub_field
+                             log_format limit_req_zone)),
+    location => 'server',
+    resolver => 'iothub',
+);
+
+my %wrap = (
+    main => sub { $_[0] },
+    http => sub { $_[0] },
+    server => sub { "server { listen 127.0.0.1:%%PORT_8081%%; $_[0] }" },
+    iothub => sub { iothub('wrapped', $_[0]) },
+    location => sub { "server { listen 127.0.0.1:%%PORT_8081%%;"
+                      . " location / { iothub_secret off;"
+                      . " iothub_pass contoso; $_[0] } }" },
+);
+
+
+sub iothub {
+    my ($name, $more) = @_;
+
+    return "iothub $name { hostname $name.azure-devices.net; policy webhooks;"
+        . " key_file %%TESTDIR%%/contoso.key; $more }";
+}
+
+
+sub outermost {
+    my ($text) = @_;
+    my ($depth, $start, @names) = (0, 1);
+
+    $text =~ s/"(?:\\.|[^"])*"|'(?:\\.|[^'])*'|\$\{\w+\}/quoted/g;
+    $text =~ s/#.*//g;
+
+    while ($text =~ /([;{}])|([^\s;{}]+)/g) {
+
+        if (defined $1) {
+            $depth += { '{' => 1, '}' => -1, ';' => 0 }->{$1};
+            $start = 1;
+            next;
+        }
+
+        push @names, $2 if $start && !$depth;
+        $start = 0;
+    }
+
+    return @names;
+}
+
+
+# A document's configuration as a test can run it: other files and ports, and
+# the simulator in place of the hub.
+
+sub here {
+    my ($text) = @_;
+
+    for ($text) {
+        s{listen\s+443 ssl;}{listen 127.0.0.1:%%PORT_8443%% ssl;}g;
+        s{\bserver \{(?=\s*location)}{$& listen 127.0.0.1:%%PORT_8081%%;}g;
+        s{listen\s+127\.0\.0\.1:8080;}{listen 127.0.0.1:%%PORT_8082%%;}g;
+        s{/etc/nginx/tls/[\w-]+\.}{%%TESTDIR%%/server.}g;
+        s{/etc/nginx/iothub/}{%%TESTDIR%%/}g;
+        s{/path/to/build/simulator/}{%%TESTDIR%%/}g;
+        s{/var/log/nginx/}{%%TESTDIR%%/}g;
+        s{http://127\.0\.0\.1:8080}{'http://127.0.0.1:' . $target->port}ge;
+        s{address\s+127\.0\.0\.1:8443;}{}g;
+        s{\b(iothub (\w+) \{)}{$1 address 127.0.0.1:%%HUB_$2%%; tls off;}g;
+        s{contoso\.azure-devices\.net:443}{127.0.0.1:%%HUB_contoso%%}g;
+    }
+
+    return $text;
+}
+
+
+# hubs that a block names and another block describes
+
+sub others {
+    my ($text) = @_;
+
+    return join ' ', map {
+        iothub($_, 'address 127.0.0.1:%%HUB_contoso%%; tls off;')
+    } grep {
+        $text !~ /\b(?:iothub \Q$_\E|upstream \Q$_\E\.\S+) \{/
+    } qw(contoso contoso-alarms fabrikam);
+}
+
+
+sub conf {
+    my ($block) = @_;
+    my %found = map { $_ => 1 }
+        map { $level{$_} // 'location' } outermost($block->{text});
+    my ($level) = grep { $found{$_} } qw(main http server iothub location);
+    my $text = $wrap{$level}->(here($block->{text}));
+
+    return $level eq 'main' ? $text : others($text) . "\n" . $text;
+}
+
+
+$t->write_file("$_.key", join "\n", $hub{$_}->keys) for keys %hub;
+$t->write_file("$_.secret", "the $_ word\n")
+    for qw(particle github chirpstack tts eventgrid);
+$t->write_file('retired.map', "3f002b000000000000000000 0;\n");
+system(join ' ', 'openssl req -x509 -newkey ec -pkeyopt',
+       'ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -keyout',
+       $t->dir . '/server.key', '-out', $t->dir . '/server.pem 2> /dev/null')
+    == 0 or die "openssl made no certificate\n";
+$t->write_file('ca.pem', $t->read_file('server.pem'));
+
+
+for my $name (@documents) {
+    for my $block (grep { $_->{lang} eq 'nginx' } blocks($name)) {
+        my ($exit, $output) = $t->nginx_t(conf($block));
+
+        is($exit, 0, "$name, line $block->{line}: nginx takes it")
+            or diag $output;
+
+        next if $name ne 'doc/cookbook.md';
+        unlike($output, qr/\[warn\]/, "$name, line $block->{line}: silently");
+    }
+}
+
+
+# ---- the recipes
+
+sub payload {
+    my ($file, $name) = @_;
+    my ($request) = grep { $_->{name} =~ /^\Q$name\E/ } @{ decode_json(
+        slurp("t/payloads/$file.json"))->{requests} };
+
+    return $request->{body_raw} // encode_json($request->{body});
+}
+
+
+# SECRET is the name of the secret that the sender has, undef for none
+
+sub sent {
+    my ($uri, $body, $secret, %headers) = @_;
+
+    $headers{'X-Webhook-Secret'} = "the $secret word" if $secret;
+
+    return $t->request(POST => $uri, body => $body,
+        headers => { 'Content-Type' => $type, %headers },
+        port => $t->port(8443), ssl => { SSL_verify_mode => 0 });
+}
+
+
+sub arrived {
+    my ($name, $hub, $device, %want) = @_;
+    my (@messages) = $hub{$hub}->messages;
+
+    is(scalar @messages, 1, "$name: one message") or return;
+    is($messages[0]{device}, $device, "$name: its device");
+
+    my ($send) = $hub{$hub}->journal(op => 'send', accepted => 1);
+
+    is($send->{headers}{"iothub-app-$_"}, $want{$_}, "$name: $_")
+        for sort keys %want;
+
+    $hub{$hub}->forget;
+}
+
+
+sub nothing {
+    my ($name) = @_;
+
+    is($hub{$_}->journal, 0, "$name: $_ is not called") for sort keys %hub;
+}
+
+
+my %recipe = (
+
+    'Particle, in front of an existing target' => sub {
+        my $webhook = payload('particle', 'default form');
+        my @as = ('particle', 'Content-Type' => $form);
+
+        is(sent('/particle', $webhook, @as)->{status}, 200, 'Particle: 200');
+        arrived('Particle', 'contoso', '3f002b000000000000000000');
+
+        my ($got) = $target->take(1);
+
+        is($got->{body}, $webhook, 'Particle: the target gets it');
+        is($got->{headers}{'x-iothub-result'}, 'delivered',
+           'Particle: and the result');
+
+        is(sent('/particle', $webhook =~ s/coreid/id/r, @as)->{status}, 200,
+           'Particle: what is rejected is no failure of the host');
+        is(sent('/particle', $webhook)->{status}, 401,
+           'Particle: nobody else comes in');
+        nothing('Particle, refused');
+        is(scalar $target->requests, 0, 'Particle: the target neither');
+    },
+
+    'ChirpStack' => sub {
+        my @as = ('chirpstack');
+
+        is(sent('/chirpstack?event=up', payload('chirpstack-v4', 'up'), @as)
+           ->{status}, 204, 'ChirpStack');
+        arrived('ChirpStack', 'contoso', '0101010101010101', event => 'up');
+
+        is(sent('/chirpstack?event=status', payload('chirpstack-v4', 'status'),
+                @as)->{status}, 204, 'ChirpStack: another event');
+        is(sent('/chirpstack?event=up', payload('chirpstack-v4', 'up'))
+           ->{status}, 401, 'ChirpStack: without the secret');
+        nothing('ChirpStack, else');
+    },
+
+    'The Things Stack' => sub {
+        my $webhook = payload('the-things-stack-v3', 'uplink_message');
+
+        is(sent('/tts', $webhook, 'tts')->{status}, 204, 'The Things Stack');
+        arrived('The Things Stack', 'contoso', 'app1.dev1',
+                event => 'uplink_message');
+        is(sent('/tts', $webhook)->{status}, 401,
+           'The Things Stack: without the secret');
+        nothing('The Things Stack, else');
+    },
+
+    'Event Grid' => sub {
+        my $validation = payload('azure-eventgrid', 'SubscriptionValidation');
+        my @first = ('aeg-event-type' => 'SubscriptionValidation');
+
+        is(sent('/eventgrid', $validation, undef, @first)->{status}, 401,
+           'Event Grid: a stranger gets no code');
+
+        my $answer = sent('/eventgrid', $validation, 'eventgrid', @first);
+
+        is($answer->{status}, 200, 'Event Grid: validated');
+        is(decode_json($answer->{body})->{validationResponse},
+           decode_json($validation)->[0]{data}{validationCode},
+           'Event Grid: by its code');
+        nothing('Event Grid, validation');
+
+        my $webhook = payload('azure-eventgrid', 'DeviceTelemetry');
+        my ($event) = @{ decode_json($webhook) };
+
+        is(sent('/eventgrid', $webhook, 'eventgrid')->{status}, 204,
+           'Event Grid');
+        arrived('Event Grid', 'contoso', $event->{subject} =~ s{.*/}{}r,
+                event => $event->{eventType});
+    },
+
+    'Two products, two hubs' => sub {
+        my %of = (4711 => 'contoso', 4712 => 'fabrikam');
+
+        for my $product (sort keys %of) {
+            is(sent('/particle', qq({"event":"e","coreid":"d","data":"1",)
+                    . qq("product":"$product"}), 'particle')->{status}, 204,
+               "product $product");
+            arrived("product $product", $of{$product}, 'd',
+                    product => $product);
+        }
+
+        is(sent('/particle', '{"event":"e","coreid":"d","product":"9"}',
+                'particle')->{status}, 503, 'another product');
+        nothing('another product');
+    },
+
+    'Only so much from each sender' => sub {
+        my @status = map {
+            sent('/particle?device=d', '{"event":"e","coreid":"d"}',
+                 'particle')->{status}
+        } 1 .. 20;
+
+        is($status[0], 204, 'one webhook');
+        ok((grep { $_ == 429 } @status), 'too many of one device');
+        is(sent('/particle?device=e', '{"event":"e","coreid":"e"}',
+                'particle')->{status}, 204, 'another device');
+    },
+
+    'To retire a device' => sub {
+        my @gone = map { "{\"event\":\"e\",\"coreid\":\"$_\"}" }
+            qw(3f002b000000000000000000 3f002b000000000000000001);
+
+        $hub{contoso}->remove('3f002b000000000000000000');
+        is(sent('/particle', $gone[0], 'particle')->{status}, 200,
+           'retired: no failure of the host');
+        is(scalar $hub{contoso}->journal(op => 'create'), 0,
+           'retired: not created again');
+        is(sent('/particle', $gone[1], 'particle')->{status}, 204,
+           'not retired');
+        is(scalar $hub{contoso}->journal(op => 'create'), 1,
+           'not retired: created');
+    },
+);
+
+for my $block (grep { $_->{lang} eq 'nginx' } blocks('doc/cookbook.md')) {
+    my $run = delete $recipe{$block->{heading}};
+
+    ok($run, "$block->{heading}: a recipe that is tested") or next;
+
+    $t->nginx(conf($block));
+    $_->forget for values %hub, $target;
+    $run->();
+    $t->stop;
+}
+
+is(join(', ', sort keys %recipe), '', 'no recipe is missing');
+
+
+# ---- JSON, commands, links
+
+sub anchor { lc($_[0]) =~ s/[^\w\- ]//gr =~ s/ /-/gr }
+
+my %anchors = map {
+    my $name = $_;
+    $name => { map { anchor($_) => 1 } slurp($name) =~ /^#+ (.*)/mg };
+} @documents;
+
+my $help = `$root/t/run --help`;
+
+for my $name (@documents) {
+    for my $block (blocks($name)) {
+        my $where = "$name, line $block->{line}";
+
+        if ($block->{lang} eq 'json') {
+            ok(eval { JSON::PP->new->decode($block->{text}) },
+               "$where: JSON");
+        }
+
+        next if $block->{lang} !~ /^(?:sh|bash)$/;
+
+        open my $bash, '|-', 'bash -n' or die "bash: $!\n";
+        print $bash $block->{text};
+        ok(close $bash, "$where: commands");
+
+        for my $command ($block->{text} =~ m{^\s*(\./\S+)}mg) {
+            ok($command =~ m{^\./configure$} || -x "$root/$command",
+               "$where: $command");
+        }
+
+        for my $option ($block->{text} =~ m{^\s*\./t/run.*?\s(--[\w-]+)}mg) {
+            ok($help =~ /^\s+\Q$option\E\b/m,
+               "$where: t/run has $option");
+        }
+    }
+
+    for my $link (slurp($name) =~ m{\]\((?!https?:)([^)\s]+)\)}g) {
+        my ($path, $anchor) = split /#/, $link, 2;
+        my $file = $path eq '' ? $name
+            : (($name =~ m{^(.*/)})[0] // '') . $path;
+
+        1 while $file =~ s{[^/]+/\.\./}{};
+
+        ok(-e "$root/$file", "$name: $link: the file");
+        ok($anchors{$file}{$anchor}, "$name: $link: the heading")
+            if defined $anchor;
+    }
+}
+
+$t->done;
