@@ -8,52 +8,66 @@
 #define NGX_HTTP_IOTHUB_PLAIN_NUMBER  32
 
 
-static u_char *ngx_http_iothub_plain_space(u_char *p, u_char *last);
-static u_char *ngx_http_iothub_plain_name(u_char *p, u_char *last,
-    ngx_str_t *names, ngx_uint_t n);
-static u_char *ngx_http_iothub_plain_value(u_char *p, u_char *last);
+/* what is open at a byte of the text, from the outermost to the innermost */
+
+typedef struct {
+    u_char      *last;
+    ngx_uint_t   depth;
+    ngx_uint_t   nnames;
+    u_char       close[NGX_HTTP_IOTHUB_PLAIN_DEPTH];   /* } or ] */
+    ngx_uint_t   first[NGX_HTTP_IOTHUB_PLAIN_DEPTH];   /* of its names */
+    ngx_str_t    names[NGX_HTTP_IOTHUB_PLAIN_NAMES];
+} ngx_http_iothub_plain_t;
+
+
+/* each returns what follows, or NULL if that is not plain */
+
+static u_char *ngx_http_iothub_plain_open(ngx_http_iothub_plain_t *pl,
+    u_char *p);
+static u_char *ngx_http_iothub_plain_next(ngx_http_iothub_plain_t *pl,
+    u_char *p);
+static u_char *ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl,
+    u_char *p);
+static u_char *ngx_http_iothub_plain_scalar(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_string(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_number(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_digits(u_char *p, u_char *last);
+static u_char *ngx_http_iothub_plain_space(u_char *p, u_char *last);
 
 
 ngx_uint_t
 ngx_http_iothub_plain_json(ngx_str_t *text)
 {
-    u_char      *p, *last;
-    ngx_str_t    names[NGX_HTTP_IOTHUB_PLAIN_MEMBERS];
-    ngx_uint_t   n;
+    u_char                   *p;
+    ngx_http_iothub_plain_t   pl;
 
-    last = text->data + text->len;
-    p = ngx_http_iothub_plain_space(text->data, last);
+    pl.last = text->data + text->len;
+    pl.depth = 0;
+    pl.nnames = 0;
 
-    if (p == last || *p++ != '{') {
+    p = ngx_http_iothub_plain_space(text->data, pl.last);
+
+    if (p == pl.last || (*p != '{' && *p != '[')) {
         return 0;
     }
 
-    for (n = 0; n < NGX_HTTP_IOTHUB_PLAIN_MEMBERS; n++) {
+    /* p is where a value starts */
 
-        p = ngx_http_iothub_plain_name(p, last, names, n);
-        if (p == NULL) {
-            return 0;
+    while (p && p < pl.last) {
+
+        if (*p == '{' || *p == '[') {
+            p = ngx_http_iothub_plain_open(&pl, p);
+
+        } else {
+            p = ngx_http_iothub_plain_scalar(p, pl.last);
+
+            if (p) {
+                p = ngx_http_iothub_plain_next(&pl, p);
+            }
         }
 
-        p = ngx_http_iothub_plain_value(p, last);
-        if (p == NULL) {
-            return 0;
-        }
-
-        p = ngx_http_iothub_plain_space(p, last);
-        if (p == last) {
-            return 0;
-        }
-
-        if (*p == '}') {
-            return ngx_http_iothub_plain_space(p + 1, last) == last;
-        }
-
-        if (*p++ != ',') {
-            return 0;
+        if (p && pl.depth == 0) {
+            return ngx_http_iothub_plain_space(p, pl.last) == pl.last;
         }
     }
 
@@ -61,39 +75,91 @@ ngx_http_iothub_plain_json(ngx_str_t *text)
 }
 
 
+/* to the first value of an object or an array, or behind an empty one */
+
 static u_char *
-ngx_http_iothub_plain_space(u_char *p, u_char *last)
+ngx_http_iothub_plain_open(ngx_http_iothub_plain_t *pl, u_char *p)
 {
-    while (p < last && (*p == ' ' || *p == LF || *p == CR || *p == '\t')) {
-        p++;
+    if (pl->depth == NGX_HTTP_IOTHUB_PLAIN_DEPTH) {
+        return NULL;
     }
 
-    return p;
+    pl->close[pl->depth] = (*p == '{') ? '}' : ']';
+    pl->first[pl->depth] = pl->nnames;
+    pl->depth++;
+
+    p = ngx_http_iothub_plain_space(p + 1, pl->last);
+
+    if (p == pl->last) {
+        return NULL;
+    }
+
+    if (*p == pl->close[pl->depth - 1]) {
+        return ngx_http_iothub_plain_next(pl, p);
+    }
+
+    return pl->close[pl->depth - 1] == '}' ? ngx_http_iothub_plain_name(pl, p)
+                                           : p;
 }
 
 
-/* a name that none of the n before it is; what follows its colon, or NULL */
+/* from behind a value to the next one, out of what is closed after it */
 
 static u_char *
-ngx_http_iothub_plain_name(u_char *p, u_char *last, ngx_str_t *names,
-    ngx_uint_t n)
+ngx_http_iothub_plain_next(ngx_http_iothub_plain_t *pl, u_char *p)
+{
+    for ( ;; ) {
+        p = ngx_http_iothub_plain_space(p, pl->last);
+
+        if (p == pl->last) {
+            return NULL;
+        }
+
+        if (*p == pl->close[pl->depth - 1]) {
+            p++;
+            pl->depth--;
+            pl->nnames = pl->first[pl->depth];
+
+            if (pl->depth == 0) {
+                return p;
+            }
+
+            continue;
+        }
+
+        if (*p != ',') {
+            return NULL;
+        }
+
+        p = ngx_http_iothub_plain_space(p + 1, pl->last);
+
+        return pl->close[pl->depth - 1] == '}'
+               ? ngx_http_iothub_plain_name(pl, p) : p;
+    }
+}
+
+
+/* a name that none before it in the object is, to its value */
+
+static u_char *
+ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl, u_char *p)
 {
     u_char      *end;
     ngx_str_t   *name;
     ngx_uint_t   i;
 
-    p = ngx_http_iothub_plain_space(p, last);
-
-    if (p == last || *p++ != '"') {
+    if (p == pl->last || *p++ != '"'
+        || pl->nnames == NGX_HTTP_IOTHUB_PLAIN_NAMES)
+    {
         return NULL;
     }
 
-    end = ngx_http_iothub_plain_string(p, last);
+    end = ngx_http_iothub_plain_string(p, pl->last);
     if (end == NULL) {
         return NULL;
     }
 
-    name = &names[n];
+    name = &pl->names[pl->nnames];
     name->data = p;
     name->len = end - 1 - p;
 
@@ -103,36 +169,31 @@ ngx_http_iothub_plain_name(u_char *p, u_char *last, ngx_str_t *names,
         return NULL;
     }
 
-    for (i = 0; i < n; i++) {
-        if (names[i].len == name->len
-            && ngx_memcmp(names[i].data, name->data, name->len) == 0)
+    for (i = pl->first[pl->depth - 1]; i < pl->nnames; i++) {
+        if (pl->names[i].len == name->len
+            && ngx_memcmp(pl->names[i].data, name->data, name->len) == 0)
         {
             return NULL;
         }
     }
 
-    p = ngx_http_iothub_plain_space(end, last);
+    pl->nnames++;
 
-    return (p < last && *p == ':') ? p + 1 : NULL;
+    p = ngx_http_iothub_plain_space(end, pl->last);
+
+    return (p < pl->last && *p == ':')
+           ? ngx_http_iothub_plain_space(p + 1, pl->last) : NULL;
 }
 
 
-/* what follows the value, or NULL */
-
 static u_char *
-ngx_http_iothub_plain_value(u_char *p, u_char *last)
+ngx_http_iothub_plain_scalar(u_char *p, u_char *last)
 {
     ngx_uint_t  i;
 
     static ngx_str_t  words[] = {
         ngx_string("true"), ngx_string("false"), ngx_string("null")
     };
-
-    p = ngx_http_iothub_plain_space(p, last);
-
-    if (p == last) {
-        return NULL;
-    }
 
     if (*p == '"') {
         return ngx_http_iothub_plain_string(p + 1, last);
@@ -216,6 +277,17 @@ static u_char *
 ngx_http_iothub_plain_digits(u_char *p, u_char *last)
 {
     while (p < last && *p >= '0' && *p <= '9') {
+        p++;
+    }
+
+    return p;
+}
+
+
+static u_char *
+ngx_http_iothub_plain_space(u_char *p, u_char *last)
+{
+    while (p < last && (*p == ' ' || *p == LF || *p == CR || *p == '\t')) {
         p++;
     }
 

@@ -14,9 +14,13 @@
 
 
 /* members, to have many */
-#define MEMBERS_15                                                            \
-    "\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,"        \
-    "\"i\":1,\"j\":1,\"k\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,"
+#define MEMBERS_8(c)                                                          \
+    "\"a" c "\":1,\"b" c "\":1,\"c" c "\":1,\"d" c "\":1,\"e" c "\":1,"       \
+    "\"f" c "\":1,\"g" c "\":1,\"h" c "\":1"
+#define MEMBERS_64                                                            \
+    MEMBERS_8("1") "," MEMBERS_8("2") "," MEMBERS_8("3") "," MEMBERS_8("4")   \
+    "," MEMBERS_8("5") "," MEMBERS_8("6") "," MEMBERS_8("7") ","              \
+    MEMBERS_8("8")
 
 
 static ngx_uint_t
@@ -74,7 +78,17 @@ test_plain(void)
         "{\"a\":\"{\\\"t\\\":1,\\\\ \\/\\b\\f\\n\\r\\t}\"}",
         "{\"\":1}",
         "{\"a\":1,\"A\":1,\"aa\":1}",
-        "{" MEMBERS_15 "\"p\":1}"
+        "{}",
+        "[]",
+        " [ ] ",
+        "{ }",
+        "{\"a\":{},\"b\":[]}",
+        "{\"a\":{\"a\":1},\"b\":{\"a\":1}}",
+        "[{\"a\":1},{\"a\":1},[[]],\"x\",1,true,null , -0.5 ]",
+        "{\"a\":[1, 2 ,{\"b\":[]}] , \"c\" : { \"d\" : \"e\" } }",
+        "[[[[[[[[]]]]]]]]",
+        "{" MEMBERS_64 "}",
+        "[{" MEMBERS_64 "},{" MEMBERS_64 "}]"
     };
 
     for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -95,8 +109,6 @@ test_not_plain(void)
         ngx_string(""),
         ngx_string(" "),
         ngx_string("{"),
-        ngx_string("{}"),
-        ngx_string("[]"),
         ngx_string("1"),
         ngx_string("\"a\""),
         ngx_string("{\"a\""),
@@ -137,13 +149,31 @@ test_not_plain(void)
         ngx_string("{\"a\":tru}"),
         ngx_string("{\"a\":nul}"),
         ngx_string("{\"a\":NaN}"),
-        ngx_string("{\"a\":[]}"),
-        ngx_string("{\"a\":{}}"),
         ngx_string("{\"a\":1,\"a\":1}"),
         ngx_string("{\"a\":1,\"b\":1,\"a\":\"\"}"),
         ngx_string("{\"a\":1,\"\\u0061\":1}"),
         ngx_string("{\"\\n\":1}"),
-        ngx_string("{" MEMBERS_15 "\"p\":1,\"q\":1}"),
+        ngx_string("{" MEMBERS_64 ",\"q\":1}"),
+        ngx_string("{" MEMBERS_64 ",\"q\":{\"r\":1}}"),
+        ngx_string("[[[[[[[[[]]]]]]]]]"),
+        ngx_string("["),
+        ngx_string("[1"),
+        ngx_string("[1,"),
+        ngx_string("[1,]"),
+        ngx_string("[,]"),
+        ngx_string("[1}"),
+        ngx_string("{]"),
+        ngx_string("{\"a\":1]"),
+        ngx_string("{\"a\":[1}"),
+        ngx_string("[\"a\":1]"),
+        ngx_string("{\"a\"}"),
+        ngx_string("{1}"),
+        ngx_string("{\"a\":}"),
+        ngx_string("[1 2]"),
+        ngx_string("[]]"),
+        ngx_string("[][]"),
+        ngx_string("{\"a\":{\"b\":1,\"b\":2}}"),
+        ngx_string("[{\"a\":1,\"b\":{\"c\":1},\"a\":2}]"),
         ngx_string("\357\273\277{\"a\":1}")
     };
 
@@ -163,7 +193,7 @@ test_changed(void)
     size_t  i, n, len;
     ngx_uint_t  bad;
 
-    static const char  good[] = "{\"a\":\"x\\n\",\"b\":-1.5,\"c\":true}";
+    static const char  good[] = "{\"a\":\"x\\n\",\"b\":[-1.5,{\"d\":2}],\"c\":true}";
 
     len = sizeof(good) - 1;
 

@@ -1,0 +1,49 @@
+#!/usr/bin/perl
+
+# What a webhook may cost, in instructions: so many times what nginx's plain
+# proxy_pass needs for the same hub calls.  The bounds are some 7 % above what
+# was measured, so that no change makes each webhook 10 % more expensive
+# unnoticed.  Who has made it cheaper lowers them.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Test::More;
+use IoTHubTest;
+use IoTHubTest::Cost;
+
+plan skip_all => 'only the instructions of an optimised build count'
+    if $ENV{IOTHUB_TEST_VALGRIND} || ($ENV{IOTHUB_TEST_MODULE} // 'x') eq '';
+plan skip_all => 'there is no callgrind' if !grep { -x "$_/valgrind" }
+    split /:/, $ENV{PATH};
+
+my $t = IoTHubTest->new;
+my $cost = IoTHubTest::Cost->new($t);
+
+my $one = $cost->per_webhook($cost->proxy);
+my $two = $cost->per_webhook($cost->proxy(2));
+
+# name, floor, bound, configuration, options
+my @cases = (
+    ['known devices', $one, 2.02, $cost->module],
+    ['new devices, created first', $two, 2.00,
+     $cost->module(register => 'first'), devices => 0],
+    ['known devices, JSON that only jansson reads', $one, 3.97, $cost->module,
+     more => ',"more":{"a":[1,2]}'],
+);
+
+for my $case (@cases) {
+    my ($name, $floor, $bound, $conf, %options) = @$case;
+    my $n = $cost->per_webhook($conf, %options);
+    my $ratio = $n / $floor;
+
+    note sprintf '%s: %.0f, proxy_pass: %.0f, ratio: %.2f', $name, $n, $floor,
+        $ratio;
+    cmp_ok($ratio, '<=', $bound, $name);
+    cmp_ok($ratio, '>=', 1, "$name: something was counted");
+}
+
+$cost->stop;
+$t->done;
