@@ -24,6 +24,7 @@ typedef char *(*ngx_http_iothub_hub_set_pt)(ngx_conf_t *cf,
 
 static char *ngx_http_iothub_hub_directive(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
+static ngx_int_t ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two);
 static char *ngx_http_iothub_hub_complete(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_connection(ngx_conf_t *cf,
@@ -206,6 +207,17 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     hubp = ngx_array_push(&imcf->hubs);
     if (hubp == NULL) {
         return NGX_CONF_ERROR;
+    }
+
+    /* they are in the order of their names */
+
+    for (i = imcf->hubs.nelts - 1; i > 0; i--, hubp--) {
+
+        if (ngx_http_iothub_hub_order(&hubp[-1]->name, &hub->name) < 0) {
+            break;
+        }
+
+        *hubp = hubp[-1];
     }
 
     *hubp = hub;
@@ -518,20 +530,38 @@ ngx_http_iothub_hub_init(ngx_conf_t *cf, ngx_array_t *hubs)
 ngx_http_iothub_hub_t *
 ngx_http_iothub_hub_find(ngx_array_t *hubs, ngx_str_t *name)
 {
-    ngx_uint_t               i;
+    ngx_int_t                order;
+    ngx_uint_t               i, first, last;
     ngx_http_iothub_hub_t  **hub;
 
     hub = hubs->elts;
+    first = 0;
+    last = hubs->nelts;
 
-    for (i = 0; i < hubs->nelts; i++) {
-        if (hub[i]->name.len == name->len
-            && ngx_strncmp(hub[i]->name.data, name->data, name->len) == 0)
-        {
+    while (first < last) {
+        i = (first + last) / 2;
+        order = ngx_http_iothub_hub_order(&hub[i]->name, name);
+
+        if (order == 0) {
             return hub[i];
+        }
+
+        if (order < 0) {
+            first = i + 1;
+
+        } else {
+            last = i;
         }
     }
 
     return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two)
+{
+    return ngx_memn2cmp(one->data, two->data, one->len, two->len);
 }
 
 

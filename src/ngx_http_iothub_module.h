@@ -22,7 +22,8 @@
 
 
 typedef struct {
-    ngx_array_t                      hubs;      /* ngx_http_iothub_hub_t * */
+    ngx_array_t                      hubs;      /* ngx_http_iothub_hub_t *,
+                                                   by name */
     ngx_array_t                      passes;    /* ngx_http_iothub_pass_t */
     ngx_array_t                      variables; /* indexes, reset by body */
     ngx_http_iothub_source_t        *source;    /* where none is named */

@@ -30,8 +30,11 @@ my @cases = (
     ['known devices', $one, 2.02, $cost->module],
     ['new devices, created first', $two, 2.00,
      $cost->module(register => 'first'), devices => 0],
-    ['known devices, JSON that only jansson reads', $one, 3.97, $cost->module,
-     more => ',"more":{"a":[1,2]}'],
+    ['nested JSON', $one, 2.10, $cost->module, more => ',"more":{"a":[1,2]}'],
+    ['JSON that jansson reads', $one, 3.70, $cost->module,
+     more => ',"more":"\\u00e9"'],
+    ['100 hubs', $one, 2.15, $cost->module(hubs => 100,
+     http => 'map $iothub_event $hub { default hub77; }', pass => '$hub')],
 );
 
 for my $case (@cases) {
