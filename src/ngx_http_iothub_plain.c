@@ -7,6 +7,9 @@
 /* no number of so many characters, without an exponent, is infinite */
 #define NGX_HTTP_IOTHUB_PLAIN_NUMBER  32
 
+/* times a byte: eight of it */
+#define NGX_HTTP_IOTHUB_PLAIN_EACH    0x0101010101010101ull
+
 
 /* what is open at a byte of the text, from the outermost to the innermost */
 
@@ -30,6 +33,7 @@ static u_char *ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl,
     u_char *p);
 static u_char *ngx_http_iothub_plain_scalar(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_string(u_char *p, u_char *last);
+static ngx_uint_t ngx_http_iothub_plain_eight(u_char *p);
 static u_char *ngx_http_iothub_plain_number(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_digits(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_space(u_char *p, u_char *last);
@@ -216,11 +220,18 @@ ngx_http_iothub_plain_string(u_char *p, u_char *last)
 {
     while (p < last) {
 
+        if ((size_t) (last - p) >= sizeof(uint64_t)
+            && ngx_http_iothub_plain_eight(p))
+        {
+            p += sizeof(uint64_t);
+            continue;
+        }
+
         if (*p == '"') {
             return p + 1;
         }
 
-        if (*p < ' ' || *p > '~') {
+        if (*p < ' ' || *p > 0x7f) {
             return NULL;
         }
 
@@ -237,6 +248,32 @@ ngx_http_iothub_plain_string(u_char *p, u_char *last)
     }
 
     return NULL;
+}
+
+
+/*
+ * Are the eight bytes ASCII without controls, quotes and backslashes?  By the
+ * borrows of a subtraction, which sets the highest bit of each byte that was
+ * less; a byte that a borrow comes from is less itself, so that no error goes
+ * unseen.
+ */
+
+static ngx_uint_t
+ngx_http_iothub_plain_eight(u_char *p)
+{
+    uint64_t  bytes, quote, backslash;
+
+    ngx_memcpy(&bytes, p, sizeof(uint64_t));
+
+    quote = bytes ^ NGX_HTTP_IOTHUB_PLAIN_EACH * '"';
+    backslash = bytes ^ NGX_HTTP_IOTHUB_PLAIN_EACH * '\\';
+
+    return ((bytes
+             | (bytes - NGX_HTTP_IOTHUB_PLAIN_EACH * ' ')
+             | (quote - NGX_HTTP_IOTHUB_PLAIN_EACH)
+             | (backslash - NGX_HTTP_IOTHUB_PLAIN_EACH))
+            & NGX_HTTP_IOTHUB_PLAIN_EACH * 0x80)
+           == 0;
 }
 
 

@@ -78,6 +78,8 @@ test_plain(void)
         "{\"a\":\"{\\\"t\\\":1,\\\\ \\/\\b\\f\\n\\r\\t}\"}",
         "{\"\":1}",
         "{\"a\":1,\"A\":1,\"aa\":1}",
+        "{\"a\":\"\177\"}",
+        "{\"a\":\"012345\17789 !#[]~0123456789\"}",
         "{}",
         "[]",
         " [ ] ",
@@ -129,7 +131,10 @@ test_not_plain(void)
         ngx_string("{\"a\":\"\\\0\"}"),
         ngx_string("{\"a\":\"\0\"}"),
         ngx_string("{\"a\":\"\n\"}"),
-        ngx_string("{\"a\":\"\177\"}"),
+        ngx_string("{\"a\":\"01234567\0\"}"),
+        ngx_string("{\"a\":\"0123456\n\"}"),
+        ngx_string("{\"a\":\"012\037567\"}"),
+        ngx_string("{\"a\":\"0123\200567\"}"),
         ngx_string("{\"a\":\"\303\251\"}"),
         ngx_string("{\"a\":\"\303\"}"),
         ngx_string("{\"a\":1\0}"),
@@ -189,11 +194,12 @@ test_not_plain(void)
 static void
 test_changed(void)
 {
-    char    text[64];
+    char    text[128];
     size_t  i, n, len;
     ngx_uint_t  bad;
 
-    static const char  good[] = "{\"a\":\"x\\n\",\"b\":[-1.5,{\"d\":2}],\"c\":true}";
+    static const char  good[] = "{\"a\":\"x\\n\",\"b\":[-1.5,{\"d\":2}],"
+                                "\"c\":true,\"e\":\"01234567890\"}";
 
     len = sizeof(good) - 1;
 
