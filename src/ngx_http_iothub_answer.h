@@ -34,7 +34,8 @@ ngx_int_t ngx_http_iothub_answer(ngx_http_request_t *r,
 
 /*
  * The answer to the OPTIONS by which a sender of CloudEvents asks for
- * permission to send; origin is who asks, or NULL.  Returns what finalizes the request.
+ * permission to send; origin is who asks, or NULL.  Returns what finalizes the
+ * request.
  * https://github.com/cloudevents/spec, http-webhook.md
  */
 

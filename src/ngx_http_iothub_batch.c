@@ -291,6 +291,7 @@ ngx_http_iothub_batch_delivered(ngx_http_iothub_delivery_t *d)
 {
     ngx_http_iothub_batch_queue_t  *q = d->data;
 
+    ngx_uint_t                starting;
     ngx_http_iothub_batch_t  *b;
 
     b = q->batch;
@@ -317,6 +318,11 @@ ngx_http_iothub_batch_delivered(ngx_http_iothub_delivery_t *d)
         ngx_http_iothub_batch_mark(q, q->nevents, d->result, d->detail);
     }
 
+    /* the next one may end at once, and must not finish the batch from here */
+
+    starting = b->starting;
+    b->starting = 1;
+
     if (q->nevents
         && ngx_http_iothub_batch_deliver(q) != NGX_OK)
     {
@@ -324,6 +330,8 @@ ngx_http_iothub_batch_delivered(ngx_http_iothub_delivery_t *d)
                                    NGX_HTTP_IOTHUB_UNAVAILABLE,
                                    "the gateway is out of memory");
     }
+
+    b->starting = starting;
 
     ngx_http_iothub_batch_run(b);
 }

@@ -76,6 +76,10 @@ static void ngx_http_iothub_delivery_create_answer(
     ngx_http_iothub_delivery_t *d, const ngx_http_iothub_verdict_t *verdict);
 static void ngx_http_iothub_delivery_ask_answer(
     ngx_http_iothub_delivery_t *d, const ngx_http_iothub_verdict_t *verdict);
+static void ngx_http_iothub_delivery_told(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_disabled(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_no_reason(
+    ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_settle(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d);
@@ -178,6 +182,7 @@ ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
 
     if (cln == NULL) {
         d->done = 1;
+        d->ended = ngx_current_msec;
         d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
         d->detail = "the gateway is out of memory";
         d->handler(d);
@@ -713,6 +718,8 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     ngx_http_iothub_delivery_t *d = ex->data;
 
     ngx_uint_t                        status;
+    const char                       *detail;
+    ngx_http_iothub_result_e          result;
     ngx_http_iothub_hub_error_t       err;
     ngx_http_iothub_operation_e       operation;
     const ngx_http_iothub_verdict_t  *verdict;
@@ -724,9 +731,14 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     d->request->connection->log->action = "delivering to the hub";
 
-    /* an answer without its end is none */
+    /*
+     * An answer without its end is none; but where the end was not waited
+     * for, the status says enough, unless it is the body that was asked for.
+     */
 
-    status = ex->complete ? ex->status : 0;
+    status = (ex->complete
+              || (ex->cut && operation != NGX_HTTP_IOTHUB_OPERATION_ASK))
+             ? ex->status : 0;
 
     ngx_http_iothub_hub_error_parse(status, &ex->error, &ex->answer, &err);
 
@@ -748,9 +760,18 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     d->retry_after = d->throttle.retry_after;
 
+    result = d->result;
+    detail = d->detail;
+
     ngx_http_iothub_delivery_steps[d->last].answer(d, verdict);
 
     if (d->done) {
+
+        /* the outcome stays what was told */
+
+        d->result = result;
+        d->detail = detail;
+
         ngx_http_iothub_delivery_unask(d);
         ngx_http_iothub_delivery_release(d);
         ngx_http_iothub_throttle_drop(&d->throttle);
@@ -857,13 +878,7 @@ ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_DISABLED:
-
-        ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
-                                     NGX_HTTP_IOTHUB_IDENTITY_BLOCKED,
-                                     ngx_time());
-        d->identity = "BLOCKED";
-        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
-                                     "the device is disabled in the hub");
+        ngx_http_iothub_delivery_disabled(d);
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_THROTTLED:
@@ -1010,7 +1025,7 @@ ngx_http_iothub_delivery_create_answer(ngx_http_iothub_delivery_t *d,
             break;
         }
 
-        if (!d->exchange.complete) {
+        if (!d->exchange.complete && !d->exchange.cut) {
             ngx_http_iothub_throttle_registry_silent(&d->throttle);
         }
 
@@ -1250,6 +1265,8 @@ ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
                                      ngx_time())
         != NGX_OK)
     {
+        ngx_http_iothub_throttle_leave(&d->throttle,
+                                       NGX_HTTP_IOTHUB_OPERATION_ASK);
         return 0;
     }
 
@@ -1278,53 +1295,22 @@ static void
 ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
     const ngx_http_iothub_verdict_t *verdict)
 {
-    ngx_http_iothub_identity_shm_t  *identity;
-
-    identity = d->hub->shm->identity;
-
     switch (verdict->action) {
 
     case NGX_HTTP_IOTHUB_ACTION_DONE:
+        ngx_http_iothub_delivery_told(d);
+        break;
 
+    case NGX_HTTP_IOTHUB_ACTION_DISABLED:
         d->asking = 0;
-
-        if (ngx_http_iothub_hub_error_device_status(&d->exchange.answer)
-            == NGX_HTTP_IOTHUB_DEVICE_DISABLED)
-        {
-            ngx_http_iothub_identity_set(identity, d->hash,
-                                         NGX_HTTP_IOTHUB_IDENTITY_BLOCKED,
-                                         ngx_time());
-            d->identity = "BLOCKED";
-            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
-                                         "the device is disabled in the hub");
-            break;
-        }
-
-        if (d->refused) {
-
-            if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
-                ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_CONNECT,
-                                      d->request->connection->log);
-            }
-
-            ngx_http_iothub_delivery_credentials(d,
-                                         "the device is enabled, and the "
-                                         "hub refuses its messages: the "
-                                         "policy lacks device connect");
-            break;
-        }
-
-        ngx_http_iothub_identity_set(identity, d->hash,
-                                     NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
-                                     ngx_time());
-        ngx_http_iothub_delivery_settle(d);
+        ngx_http_iothub_delivery_disabled(d);
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_CREATE:
 
         d->asking = 0;
 
-        ngx_http_iothub_identity_forget(identity, d->hash);
+        ngx_http_iothub_identity_forget(d->hub->shm->identity, d->hash);
         ngx_http_iothub_delivery_release(d);
         d->exists = 0;
         ngx_http_iothub_delivery_missing(d);
@@ -1346,24 +1332,88 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
             break;
         }
 
-        ngx_http_iothub_delivery_unask(d);
-
-        if (d->refused) {
-            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
-                                         "the hub refuses messages of this "
-                                         "device, and does not say why");
-            break;
-        }
-
-        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
-                                     "the hub takes no messages of this "
-                                     "device, and does not say why");
+        ngx_http_iothub_delivery_no_reason(d);
         break;
     }
 
     /* the lease of a creation that was answered by 409 */
 
     ngx_http_iothub_delivery_release(d);
+}
+
+
+/* the registry has the identity: its status tells why no message is taken */
+
+static void
+ngx_http_iothub_delivery_told(ngx_http_iothub_delivery_t *d)
+{
+    switch (ngx_http_iothub_hub_error_device_status(&d->exchange.answer)) {
+
+    case NGX_HTTP_IOTHUB_DEVICE_DISABLED:
+        d->asking = 0;
+        ngx_http_iothub_delivery_disabled(d);
+        return;
+
+    case NGX_HTTP_IOTHUB_DEVICE_ENABLED:
+        d->asking = 0;
+        break;
+
+    default: /* NGX_HTTP_IOTHUB_DEVICE_UNKNOWN */
+        ngx_http_iothub_delivery_no_reason(d);
+        return;
+    }
+
+    if (d->refused) {
+
+        if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+            ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_CONNECT,
+                                  d->request->connection->log);
+        }
+
+        ngx_http_iothub_delivery_credentials(d, "the device is enabled, and "
+                                             "the hub refuses its messages: "
+                                             "the policy lacks device "
+                                             "connect");
+        return;
+    }
+
+    ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
+                                 NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
+                                 ngx_time());
+    ngx_http_iothub_delivery_settle(d);
+}
+
+
+static void
+ngx_http_iothub_delivery_disabled(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_identity_set(d->hub->shm->identity, d->hash,
+                                 NGX_HTTP_IOTHUB_IDENTITY_BLOCKED,
+                                 ngx_time());
+    d->identity = "BLOCKED";
+
+    ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_BLOCKED,
+                                 "the device is disabled in the hub");
+}
+
+
+/* the next one asks again */
+
+static void
+ngx_http_iothub_delivery_no_reason(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_delivery_unask(d);
+
+    if (d->refused) {
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                     "the hub refuses messages of this "
+                                     "device, and does not say why");
+        return;
+    }
+
+    ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                 "the hub takes no messages of this device, "
+                                 "and does not say why");
 }
 
 
@@ -1375,19 +1425,14 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
 static void
 ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 {
-    if (d->refused) {
+    if (d->refused && ngx_http_iothub_throttle_doubts(&d->throttle)) {
+
+        /* no key is good for anything: the next probe asks again */
+
         ngx_http_iothub_delivery_credentials(d, "the hub refuses every key");
-
-        if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
-
-            /* no key is good for anything: the next probe asks again */
-
-            ngx_http_iothub_delivery_unask(d);
-            ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
-                                  d->request->connection->log);
-        }
-
-        d->asking = 0;
+        ngx_http_iothub_delivery_unask(d);
+        ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_KEYS,
+                              d->request->connection->log);
         return;
     }
 
@@ -1395,6 +1440,14 @@ ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
 
     ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_READ,
                           d->request->connection->log);
+
+    if (d->refused) {
+        ngx_http_iothub_delivery_credentials(d, "the hub refuses messages of "
+                                             "this device, and the policy "
+                                             "lacks registry read to find "
+                                             "out why");
+        return;
+    }
 
     ngx_http_iothub_delivery_first_key(d);
 

@@ -110,8 +110,8 @@ ngx_int_t ngx_http_iothub_event_set_time(ngx_pool_t *pool,
     ngx_http_iothub_event_t *ev);
 
 /*
- * The id of the event's message, whose time was set, always 1 to 128 characters that the hub
- * takes:
+ * The id of the event's message, always 1 to 128 characters that the hub
+ * takes.  The event's time must have been set.  It is
  *   - the sender's, if the hub can take it;
  *   - else the hash of the sender's, if there is one;
  *   - else, if published_at is a time with ev->subsecond, the hash of device

@@ -66,6 +66,7 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     ex->complete = 0;
     ex->late = 0;
     ex->timed_out = 0;
+    ex->cut = 0;
     ngx_str_null(&ex->answer);
     ngx_str_null(&ex->error);
     ngx_str_null(&ex->request_id);
@@ -345,7 +346,9 @@ ngx_http_iothub_exchange_header_filter(ngx_http_request_t *r)
         ex->status = r->upstream->headers_in.status_n;
     }
 
-    return ngx_http_iothub_exchange_apart(r, ex) ? NGX_ERROR : NGX_OK;
+    ex->cut = ngx_http_iothub_exchange_apart(r, ex);
+
+    return ex->cut ? NGX_ERROR : NGX_OK;
 }
 
 
@@ -399,8 +402,12 @@ ngx_http_iothub_exchange_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         }
     }
 
-    return ex->late && !ex->complete && r->upstream->length != 0
-           ? NGX_ERROR : NGX_OK;
+    if (ex->late && !ex->complete && r->upstream->length != 0) {
+        ex->cut = 1;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

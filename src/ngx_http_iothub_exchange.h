@@ -65,6 +65,7 @@ struct ngx_http_iothub_exchange_s {
     ngx_str_t                       date;
     unsigned                        complete:1;  /* the answer has its end */
     unsigned                        timed_out:1; /* sent, no answer in time */
+    unsigned                        cut:1;       /* late: but its head */
 
     /*
      * Set by the caller when the request goes on while the exchange runs: an

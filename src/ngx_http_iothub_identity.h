@@ -262,7 +262,7 @@ void ngx_http_iothub_identity_stat(ngx_http_iothub_identity_shm_t *shm,
 /*
  * Writes the table as bytes to the callback, in pieces of up to 4 KB, while
  * others may go on using it.  They hold the hash key: keep them as private
- * as the zone.  host is the hub the table is of, up to 255 bytes.  Returns
+ * as the zone.  host is the hub the table is of, up to 1023 bytes.  Returns
  * NGX_OK, NGX_ERROR if host is too long, or what the callback returned.
  * Leases are not written.
  */

@@ -7,8 +7,8 @@
  *
  * Reads the files that hold a shared access policy's keys, signs SAS tokens
  * and digests bytes.  Pure: bytes in, values out; it reads no files, logs
- * nothing and keeps nothing.  With sender and signature, the only room that
- * knows OpenSSL.
+ * nothing and keeps nothing but a digest's context.  With sender and
+ * signature, the only room that knows OpenSSL.
  *
  * A reason given back is a constant text without any byte of the file: it can
  * be logged, and reads well after "FILE:LINE: ".  All results are copies, so

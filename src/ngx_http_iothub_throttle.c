@@ -31,6 +31,8 @@ static void ngx_http_iothub_throttle_close(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_result_e reason);
 static void ngx_http_iothub_throttle_open(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_gate_e which);
+static ngx_msec_t ngx_http_iothub_throttle_since(
+    ngx_http_iothub_throttle_t *th);
 static void ngx_http_iothub_throttle_end(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_gate_e which);
 
@@ -49,7 +51,7 @@ static const struct {
 };
 
 
-/* what closes a gate, and for how long unless the hub says longer */
+/* what closes a gate, and for how long unless the hub says for how long */
 
 static const struct {
     ngx_uint_t                    operations;
@@ -315,7 +317,8 @@ ngx_http_iothub_throttle_refused(ngx_http_iothub_throttle_t *th)
     th->retry_after = NGX_HTTP_IOTHUB_THROTTLE_CREDENTIALS / 1000;
 
     if (ngx_http_iothub_gate_suspect(&th->hub->shm->suspect, th->hash,
-                                     ngx_current_msec, th->sent)
+                                     ngx_current_msec,
+                                     ngx_http_iothub_throttle_since(th))
         == NGX_OK
         || th->probes[NGX_HTTP_IOTHUB_GATE_SEND])
     {
@@ -329,8 +332,20 @@ ngx_http_iothub_throttle_refused(ngx_http_iothub_throttle_t *th)
 ngx_uint_t
 ngx_http_iothub_throttle_doubts(ngx_http_iothub_throttle_t *th)
 {
-    return ngx_http_iothub_gate_trusted(&th->hub->shm->suspect, th->sent)
+    return ngx_http_iothub_gate_trusted(&th->hub->shm->suspect,
+                                        ngx_http_iothub_throttle_since(th))
            != NGX_OK;
+}
+
+
+static ngx_msec_t
+ngx_http_iothub_throttle_since(ngx_http_iothub_throttle_t *th)
+{
+    ngx_msec_t  since;
+
+    since = ngx_current_msec - NGX_HTTP_IOTHUB_GATE_SUSPECT;
+
+    return ngx_min(th->sent, since);
 }
 
 
@@ -435,6 +450,22 @@ ngx_http_iothub_throttle_keep(ngx_http_iothub_throttle_t *th)
 
         } else {
             th->probes[i] = 0;
+        }
+    }
+}
+
+
+void
+ngx_http_iothub_throttle_leave(ngx_http_iothub_throttle_t *th,
+    ngx_http_iothub_operation_e operation)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_GATES; i++) {
+        if (th->probes[i]
+            && (ngx_http_iothub_throttle_gates[i].operations & operation))
+        {
+            ngx_http_iothub_throttle_end(th, i);
         }
     }
 }

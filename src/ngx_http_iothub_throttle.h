@@ -104,6 +104,11 @@ void ngx_http_iothub_throttle_registry_silent(
 
 void ngx_http_iothub_throttle_keep(ngx_http_iothub_throttle_t *th);
 
+/* Gives back the probes of a call that is not made after all. */
+
+void ngx_http_iothub_throttle_leave(ngx_http_iothub_throttle_t *th,
+    ngx_http_iothub_operation_e operation);
+
 /* Gives back a probe that comes to nothing: the next delivery becomes it. */
 
 void ngx_http_iothub_throttle_drop(ngx_http_iothub_throttle_t *th);

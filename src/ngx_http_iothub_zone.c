@@ -373,12 +373,11 @@ ngx_http_iothub_zone_save_hub(ngx_cycle_t *cycle, ngx_http_iothub_hub_t *hub)
 
     (void) ngx_delete_file(name);
 
-    file.fd = ngx_open_file(name, NGX_FILE_WRONLY,
-                            NGX_FILE_CREATE_OR_OPEN|NGX_FILE_TRUNCATE, 0600);
+    file.fd = ngx_open_tempfile(name, 1, 0600);
 
     if (file.fd == NGX_INVALID_FILE) {
         ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
-                      ngx_open_file_n " \"%s\" failed, identity cache of "
+                      ngx_open_tempfile_n " \"%s\" failed, identity cache of "
                       "hub \"%V\" is not saved", name, &hub->name);
         return;
     }
