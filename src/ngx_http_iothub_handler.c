@@ -87,7 +87,6 @@ static const ngx_http_iothub_stage_pt  ngx_http_iothub_stages[] = {
     ngx_http_iothub_fields,
     ngx_http_iothub_texts,          /* as variables, they are escaped */
     ngx_http_iothub_overrides,
-    ngx_http_iothub_texts,
     ngx_http_iothub_wanted,
     ngx_http_iothub_device,
     ngx_http_iothub_choose_hub,
@@ -998,7 +997,7 @@ ngx_http_iothub_overrides(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
     ngx_http_iothub_variables_reset(r);
 
-    return NGX_OK;
+    return ngx_http_iothub_texts(r, ctx);
 }
 
 

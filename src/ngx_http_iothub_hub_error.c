@@ -583,6 +583,10 @@ ngx_http_iothub_hub_error_code(ngx_str_t *name)
     ngx_uint_t                               i, n;
     const ngx_http_iothub_hub_error_name_t  *known;
 
+    if (name->len == 0) {
+        return 0;
+    }
+
     known = ngx_http_iothub_hub_error_names;
     n = sizeof(ngx_http_iothub_hub_error_names)
         / sizeof(ngx_http_iothub_hub_error_name_t);
