@@ -155,6 +155,18 @@ static const ngx_msec_t  ngx_http_iothub_delivery_settling[] = {
 
 
 void
+ngx_http_iothub_delivery_prepare(ngx_http_iothub_delivery_t *d)
+{
+    d->hash = ngx_http_iothub_identity_hash(d->hub->shm->identity,
+                                            d->device_id.data,
+                                            d->device_id.len);
+    d->prepared = 1;
+
+    ngx_http_iothub_identity_prefetch(d->hub->shm->identity, d->hash);
+}
+
+
+void
 ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
 {
     ngx_connection_t    *c;
@@ -171,9 +183,11 @@ ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
     d->exchange.handler = NULL;
     d->exchange.data = d;
     d->key = ngx_http_iothub_zone_key(d->hub);
-    d->hash = ngx_http_iothub_identity_hash(d->hub->shm->identity,
-                                            d->device_id.data,
-                                            d->device_id.len);
+
+    if (!d->prepared) {
+        ngx_http_iothub_delivery_prepare(d);
+    }
+
     d->throttle.hub = d->hub;
     d->throttle.hash = d->hash;
     d->throttle.log = c->log;
@@ -723,6 +737,8 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     ngx_http_iothub_hub_error_t       err;
     ngx_http_iothub_operation_e       operation;
     const ngx_http_iothub_verdict_t  *verdict;
+
+    ngx_http_iothub_identity_prefetch(d->hub->shm->identity, d->hash);
 
     d->running = 0;
     operation = ngx_http_iothub_delivery_steps[d->last].operation;

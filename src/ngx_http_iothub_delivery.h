@@ -95,6 +95,7 @@ struct ngx_http_iothub_delivery_s {
     ngx_queue_t                     queue;
     ngx_http_iothub_exchange_t      exchange;
     ngx_http_iothub_throttle_t      throttle;
+    unsigned                        prepared:1;
     unsigned                        waiting:1;
     unsigned                        queued:1;
     unsigned                        leased:1;
@@ -112,6 +113,13 @@ struct ngx_http_iothub_delivery_s {
     unsigned                        done:1;
 };
 
+
+/*
+ * May be called before the start, as soon as hub and device_id are filled:
+ * what is known of the device is then near when it is looked up.
+ */
+
+void ngx_http_iothub_delivery_prepare(ngx_http_iothub_delivery_t *d);
 
 /*
  * Starts a delivery, whose memory is zeroed but for what the caller filled.

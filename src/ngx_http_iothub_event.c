@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_event.h"
+#include "ngx_http_iothub_plain.h"
 #include "ngx_http_iothub_sas.h"
 
 
@@ -9,6 +10,10 @@
 
 #define NGX_HTTP_IOTHUB_EVENT_ID_CHAR      0x1
 #define NGX_HTTP_IOTHUB_EVENT_TOKEN_CHAR   0x2
+
+/* the number of two digits */
+#define ngx_http_iothub_event_two(p)                                          \
+    ((ngx_uint_t) (((p)[0] - '0') * 10 + ((p)[1] - '0')))
 
 /* 9999-12-31T23:59:59Z */
 #define NGX_HTTP_IOTHUB_EVENT_LAST_SECOND  253402300799LL
@@ -31,6 +36,7 @@ typedef struct {
 
 static ngx_uint_t ngx_http_iothub_event_of_chars(ngx_str_t *text,
     ngx_uint_t mask);
+static ngx_uint_t ngx_http_iothub_event_is_normal(ngx_str_t *text);
 static ngx_int_t ngx_http_iothub_event_epoch(
     ngx_http_iothub_event_reader_t *r, ngx_uint_t digits, int64_t *sec,
     ngx_uint_t *ms, ngx_uint_t *subsecond);
@@ -189,15 +195,24 @@ ngx_http_iothub_event_of_chars(ngx_str_t *text, ngx_uint_t mask)
 ngx_uint_t
 ngx_http_iothub_event_has_controls(ngx_str_t *text)
 {
-    size_t  i;
+    u_char  *p, *last;
 
-    for (i = 0; i < text->len; i++) {
-        if (text->data[i] < 0x20 || text->data[i] == 0x7f) {
+    p = text->data;
+    last = p + text->len;
+
+    for ( ;; ) {
+        p = ngx_http_iothub_plain_span(p, last);
+
+        if (p == last) {
+            return 0;
+        }
+
+        if (*p < ' ' || *p == 0x7f) {
             return 1;
         }
-    }
 
-    return 0;
+        p++;
+    }
 }
 
 
@@ -217,6 +232,14 @@ ngx_http_iothub_event_time(ngx_str_t *text, ngx_str_t *out,
 
     if (text->len == 0) {
         return NGX_DECLINED;
+    }
+
+    if (ngx_http_iothub_event_is_normal(text)) {
+        ngx_memcpy(out->data, text->data, text->len);
+        out->len = text->len;
+        *subsecond = 1;
+
+        return NGX_OK;
     }
 
     ms = 0;
@@ -258,6 +281,61 @@ ngx_http_iothub_event_time(ngx_str_t *text, ngx_str_t *out,
     *subsecond = fine;
 
     return NGX_OK;
+}
+
+
+/*
+ * Is it a time in the very form that it is to have?  Most senders write it
+ * so.  0: it may be one, but has to be read.
+ */
+
+static ngx_uint_t
+ngx_http_iothub_event_is_normal(ngx_str_t *text)
+{
+    u_char      *p;
+    uint64_t     word, want, most;
+    ngx_uint_t   i, year, month, day;
+
+    static const u_char  form[] = "0000-00-00T00:00:00.000Z";
+
+    /* what makes a byte above 9, where a digit is, or above 0 reach 0x80 */
+
+    static const u_char  add[] =
+        "\x76\x76\x76\x76\x7f\x76\x76\x7f\x76\x76\x7f\x76\x76\x7f"
+        "\x76\x76\x7f\x76\x76\x7f\x76\x76\x76\x7f";
+
+    if (text->len != NGX_HTTP_IOTHUB_EVENT_TIME_LEN) {
+        return 0;
+    }
+
+    p = text->data;
+
+    for (i = 0; i < NGX_HTTP_IOTHUB_EVENT_TIME_LEN; i += 8) {
+        ngx_memcpy(&word, &p[i], 8);
+        ngx_memcpy(&want, &form[i], 8);
+        ngx_memcpy(&most, &add[i], 8);
+
+        word ^= want;
+
+        if ((word | (word + most)) & 0x8080808080808080ULL) {
+            return 0;
+        }
+    }
+
+    year = (p[0] - '0') * 1000 + (p[1] - '0') * 100
+           + ngx_http_iothub_event_two(&p[2]);
+    month = ngx_http_iothub_event_two(&p[5]);
+    day = ngx_http_iothub_event_two(&p[8]);
+
+    /* leap days and leap seconds are left to the reader of all forms */
+
+    return year >= 1970
+           && month >= 1 && month <= 12
+           && day >= 1
+           && day <= (ngx_uint_t) ngx_http_iothub_event_month_days[month - 1]
+           && ngx_http_iothub_event_two(&p[11]) <= 23
+           && ngx_http_iothub_event_two(&p[14]) <= 59
+           && ngx_http_iothub_event_two(&p[17]) <= 59;
 }
 
 
@@ -830,15 +908,22 @@ ngx_http_iothub_event_property_name_valid(ngx_str_t *name,
 ngx_uint_t
 ngx_http_iothub_event_property_value_valid(ngx_str_t *value)
 {
-    size_t  i;
+    u_char  *p, *last;
 
-    for (i = 0; i < value->len; i++) {
-        if ((value->data[i] < ' ' && value->data[i] != '\t')
-            || value->data[i] > '~')
-        {
+    p = value->data;
+    last = p + value->len;
+
+    for ( ;; ) {
+        p = ngx_http_iothub_plain_span(p, last);
+
+        if (p == last) {
+            return 1;
+        }
+
+        if ((*p < ' ' && *p != '\t') || *p > '~') {
             return 0;
         }
-    }
 
-    return 1;
+        p++;
+    }
 }

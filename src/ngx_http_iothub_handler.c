@@ -450,7 +450,6 @@ ngx_http_iothub_one(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     d = &ctx->delivery;
 
     d->request = r;
-    d->device_id = ctx->event.device_id;
     d->handler = ngx_http_iothub_finish;
     d->data = ctx;
 
@@ -1161,6 +1160,11 @@ ngx_http_iothub_choose_hub(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     }
 
     ctx->delivery.hub = hub;
+
+    if (ctx->batch == NULL) {
+        ctx->delivery.device_id = ctx->event.device_id;
+        ngx_http_iothub_delivery_prepare(&ctx->delivery);
+    }
 
     return NGX_OK;
 }

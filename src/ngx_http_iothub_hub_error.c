@@ -431,7 +431,9 @@ ngx_http_iothub_hub_error_parse(ngx_uint_t status, ngx_str_t *header,
 
     ngx_memzero(err, sizeof(ngx_http_iothub_hub_error_t));
 
-    if (header->len == 0 && body->len == 0) {
+    /* a success names no error, though an identity may be long to search */
+
+    if (status / 100 == 2 || (header->len == 0 && body->len == 0)) {
         return;
     }
 

@@ -81,7 +81,8 @@ typedef struct {
 
 /*
  * Reads the error of an answer.  header is the value of iothub-errorcode,
- * body what there is of the answer's body; both may be empty.
+ * body what there is of the answer's body; both may be empty.  An answer of
+ * status 2xx has none, whatever it holds.
  *
  * The name is the header's, else the body's; the code is the body's.  Two
  * formats of bodies are known, both read without parsing JSON:

@@ -248,6 +248,14 @@ ngx_http_iothub_identity_hash(const ngx_http_iothub_identity_shm_t *shm,
 }
 
 
+void
+ngx_http_iothub_identity_prefetch(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash)
+{
+    __builtin_prefetch(ngx_http_iothub_identity_bucket(shm, hash));
+}
+
+
 ngx_uint_t
 ngx_http_iothub_identity_lookup(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, time_t now, time_t *age)

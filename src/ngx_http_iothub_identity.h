@@ -145,6 +145,13 @@ uint64_t ngx_http_iothub_identity_hash(
     const ngx_http_iothub_identity_shm_t *shm, const u_char *id, size_t len);
 
 /*
+ * Brings what a lookup will read into this core's cache, where it is not for
+ * most devices of many: to be called some time before.
+ */
+void ngx_http_iothub_identity_prefetch(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash);
+
+/*
  * What is known of a device.  *age, if age is not NULL, becomes the seconds
  * since the state was set (0 if UNKNOWN).
  *

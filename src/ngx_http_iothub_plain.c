@@ -20,6 +20,10 @@ typedef struct {
     u_char       close[NGX_HTTP_IOTHUB_PLAIN_DEPTH];   /* } or ] */
     ngx_uint_t   first[NGX_HTTP_IOTHUB_PLAIN_DEPTH];   /* of its names */
     ngx_str_t    names[NGX_HTTP_IOTHUB_PLAIN_NAMES];
+    ngx_uint_t   escaped;                              /* the last string */
+
+    ngx_http_iothub_member_t  *members;                /* of the root */
+    ngx_uint_t                 nmembers;
 } ngx_http_iothub_plain_t;
 
 
@@ -31,16 +35,20 @@ static u_char *ngx_http_iothub_plain_next(ngx_http_iothub_plain_t *pl,
     u_char *p);
 static u_char *ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl,
     u_char *p);
-static u_char *ngx_http_iothub_plain_scalar(u_char *p, u_char *last);
-static u_char *ngx_http_iothub_plain_string(u_char *p, u_char *last);
-static ngx_uint_t ngx_http_iothub_plain_eight(u_char *p);
+static void ngx_http_iothub_plain_named(ngx_http_iothub_plain_t *pl,
+    ngx_str_t *name, u_char *value);
+static u_char *ngx_http_iothub_plain_scalar(ngx_http_iothub_plain_t *pl,
+    u_char *p);
+static u_char *ngx_http_iothub_plain_string(ngx_http_iothub_plain_t *pl,
+    u_char *p);
 static u_char *ngx_http_iothub_plain_number(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_digits(u_char *p, u_char *last);
 static u_char *ngx_http_iothub_plain_space(u_char *p, u_char *last);
 
 
 ngx_uint_t
-ngx_http_iothub_plain_json(ngx_str_t *text)
+ngx_http_iothub_plain_json(ngx_str_t *text,
+    ngx_http_iothub_member_t *members, ngx_uint_t *n)
 {
     u_char                   *p;
     ngx_http_iothub_plain_t   pl;
@@ -48,6 +56,8 @@ ngx_http_iothub_plain_json(ngx_str_t *text)
     pl.last = text->data + text->len;
     pl.depth = 0;
     pl.nnames = 0;
+    pl.members = members;
+    pl.nmembers = 0;
 
     p = ngx_http_iothub_plain_space(text->data, pl.last);
 
@@ -63,7 +73,7 @@ ngx_http_iothub_plain_json(ngx_str_t *text)
             p = ngx_http_iothub_plain_open(&pl, p);
 
         } else {
-            p = ngx_http_iothub_plain_scalar(p, pl.last);
+            p = ngx_http_iothub_plain_scalar(&pl, p);
 
             if (p) {
                 p = ngx_http_iothub_plain_next(&pl, p);
@@ -71,6 +81,11 @@ ngx_http_iothub_plain_json(ngx_str_t *text)
         }
 
         if (p && pl.depth == 0) {
+
+            if (members) {
+                *n = pl.nmembers;
+            }
+
             return ngx_http_iothub_plain_space(p, pl.last) == pl.last;
         }
     }
@@ -112,7 +127,15 @@ ngx_http_iothub_plain_open(ngx_http_iothub_plain_t *pl, u_char *p)
 static u_char *
 ngx_http_iothub_plain_next(ngx_http_iothub_plain_t *pl, u_char *p)
 {
+    ngx_http_iothub_member_t  *member;
+
     for ( ;; ) {
+
+        if (pl->depth == 1 && pl->nmembers) {
+            member = &pl->members[pl->nmembers - 1];
+            member->value.len = p - member->value.data;
+        }
+
         p = ngx_http_iothub_plain_space(p, pl->last);
 
         if (p == pl->last) {
@@ -158,20 +181,17 @@ ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl, u_char *p)
         return NULL;
     }
 
-    end = ngx_http_iothub_plain_string(p, pl->last);
-    if (end == NULL) {
+    end = ngx_http_iothub_plain_string(pl, p);
+
+    /* escapes are other ways to write a name */
+
+    if (end == NULL || pl->escaped) {
         return NULL;
     }
 
     name = &pl->names[pl->nnames];
     name->data = p;
     name->len = end - 1 - p;
-
-    /* escapes are other ways to write a name */
-
-    if (ngx_strlchr(p, end, '\\')) {
-        return NULL;
-    }
 
     for (i = pl->first[pl->depth - 1]; i < pl->nnames; i++) {
         if (pl->names[i].len == name->len
@@ -185,22 +205,58 @@ ngx_http_iothub_plain_name(ngx_http_iothub_plain_t *pl, u_char *p)
 
     p = ngx_http_iothub_plain_space(end, pl->last);
 
-    return (p < pl->last && *p == ':')
-           ? ngx_http_iothub_plain_space(p + 1, pl->last) : NULL;
+    if (p == pl->last || *p != ':') {
+        return NULL;
+    }
+
+    p = ngx_http_iothub_plain_space(p + 1, pl->last);
+
+    if (pl->members && pl->depth == 1) {
+        ngx_http_iothub_plain_named(pl, name, p);
+    }
+
+    return p;
+}
+
+
+static void
+ngx_http_iothub_plain_named(ngx_http_iothub_plain_t *pl, ngx_str_t *name,
+    u_char *value)
+{
+    ngx_http_iothub_member_t  *member;
+
+    member = &pl->members[pl->nmembers++];
+    member->name = *name;
+    member->name_escaped = 0;
+    member->value.data = value;
+    member->value_escaped = 0;
 }
 
 
 static u_char *
-ngx_http_iothub_plain_scalar(u_char *p, u_char *last)
+ngx_http_iothub_plain_scalar(ngx_http_iothub_plain_t *pl, u_char *p)
 {
-    ngx_uint_t  i;
+    u_char      *last;
+    ngx_uint_t   i;
 
     static ngx_str_t  words[] = {
         ngx_string("true"), ngx_string("false"), ngx_string("null")
     };
 
+    last = pl->last;
+
     if (*p == '"') {
-        return ngx_http_iothub_plain_string(p + 1, last);
+        p = ngx_http_iothub_plain_string(pl, p + 1);
+
+        if (pl->depth == 1 && pl->nmembers) {
+            pl->members[pl->nmembers - 1].value_escaped = pl->escaped;
+        }
+
+        return p;
+    }
+
+    if (*p < 'a') {
+        return ngx_http_iothub_plain_number(p, last);
     }
 
     for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
@@ -211,69 +267,96 @@ ngx_http_iothub_plain_scalar(u_char *p, u_char *last)
         }
     }
 
-    return ngx_http_iothub_plain_number(p, last);
+    return NULL;
 }
 
 
 static u_char *
-ngx_http_iothub_plain_string(u_char *p, u_char *last)
+ngx_http_iothub_plain_string(ngx_http_iothub_plain_t *pl, u_char *p)
 {
-    while (p < last) {
+    pl->escaped = 0;
 
-        if ((size_t) (last - p) >= sizeof(uint64_t)
-            && ngx_http_iothub_plain_eight(p))
-        {
-            p += sizeof(uint64_t);
-            continue;
-        }
+    for ( ;; ) {
+        p = ngx_http_iothub_plain_span(p, pl->last);
 
-        if (*p == '"') {
-            return p + 1;
-        }
-
-        if (*p < ' ' || *p > 0x7f) {
+        if (p == pl->last) {
             return NULL;
         }
 
-        if (*p++ == '\\') {
+        switch (*p++) {
 
-            if (p == last || *p == '\0'
+        case '"':
+            return p;
+
+        case '\\':
+            if (p == pl->last || *p == '\0'
                 || ngx_strchr("\"\\/bfnrt", *p) == NULL)
             {
                 return NULL;
             }
 
+            pl->escaped = 1;
             p++;
+            break;
+
+        case 0x7f:
+            break;
+
+        default:
+            return NULL;
         }
     }
-
-    return NULL;
 }
 
 
 /*
- * Are the eight bytes ASCII without controls, quotes and backslashes?  By the
- * borrows of a subtraction, which sets the highest bit of each byte that was
- * less; a byte that a borrow comes from is less itself, so that no error goes
- * unseen.
+ * The top bits of a word tell: of a byte that is not ASCII its own; of 0x7f
+ * that of its successor; of a control character, a quote and a backslash the
+ * borrow.  Carries and borrows go upwards: the lowest bit set is always true.
  */
 
-static ngx_uint_t
-ngx_http_iothub_plain_eight(u_char *p)
+u_char *
+ngx_http_iothub_plain_span(u_char *p, u_char *last)
 {
-    uint64_t  bytes, quote, backslash;
+    uint64_t  word, ones;
 
-    ngx_memcpy(&bytes, p, sizeof(uint64_t));
+    if (last - p >= 8) {
 
-    quote = bytes ^ NGX_HTTP_IOTHUB_PLAIN_EACH * '"';
-    backslash = bytes ^ NGX_HTTP_IOTHUB_PLAIN_EACH * '\\';
+        ones = NGX_HTTP_IOTHUB_PLAIN_EACH;
 
-    return ((bytes
-             | (bytes - NGX_HTTP_IOTHUB_PLAIN_EACH * ' ')
-             | (quote - NGX_HTTP_IOTHUB_PLAIN_EACH)
-             | (backslash - NGX_HTTP_IOTHUB_PLAIN_EACH))
-            & NGX_HTTP_IOTHUB_PLAIN_EACH * 0x80)
-           == 0;
+        for ( ;; ) {
+            ngx_memcpy(&word, p, 8);
+
+            word = (word
+                    | (word + ones)
+                    | (word - ones * ' ')
+                    | ((word ^ ones * '"') - ones)
+                    | ((word ^ ones * '\\') - ones))
+                   & ones * 0x80;
+
+            if (word) {
+#if (NGX_HAVE_LITTLE_ENDIAN)
+                return p + __builtin_ctzll(word) / 8;
+#else
+                break;
+#endif
+            }
+
+            if (last - p == 8) {
+                return last;
+            }
+
+            /* the last word may overlap the one before */
+
+            p = ngx_min(p + 8, last - 8);
+        }
+    }
+
+    while (p < last && *p >= ' ' && *p <= '~' && *p != '"' && *p != '\\') {
+        p++;
+    }
+
+    return p;
 }
 
 

@@ -24,6 +24,16 @@
 #define NGX_HTTP_IOTHUB_PLAIN_NAMES  64
 
 
+/* a member of an object, or an element of an array: then without a name */
+
+typedef struct {
+    ngx_str_t    name;             /* as sent, without the quotes */
+    ngx_str_t    value;            /* as sent */
+    ngx_uint_t   name_escaped;
+    ngx_uint_t   value_escaped;
+} ngx_http_iothub_member_t;
+
+
 /*
  * 1: jansson takes the text, with JSON_REJECT_DUPLICATES and
  * JSON_DECODE_INT_AS_REAL too; it is an object or an array within the bounds
@@ -31,9 +41,20 @@
  * without an exponent that any double holds, true, false and null.  0:
  * jansson is to be asked; it says nothing about the text.  Reads each byte
  * once and allocates nothing.
+ *
+ * members, if not NULL, has room for NGX_HTTP_IOTHUB_PLAIN_NAMES: then they
+ * and *n become those of a plain text that is an object, none of an array.
  */
 
-ngx_uint_t ngx_http_iothub_plain_json(ngx_str_t *text);
+ngx_uint_t ngx_http_iothub_plain_json(ngx_str_t *text,
+    ngx_http_iothub_member_t *members, ngx_uint_t *n);
+
+/*
+ * The first byte from p on that is a quote, a backslash, a control character
+ * (0x7f is one) or not ASCII; last if there is none.  Eight bytes at once.
+ */
+
+u_char *ngx_http_iothub_plain_span(u_char *p, u_char *last);
 
 
 #endif /* _NGX_HTTP_IOTHUB_PLAIN_H_INCLUDED_ */

@@ -8,6 +8,14 @@
 #include "ngx_http_iothub_sas.h"
 
 
+/* short parts are hashed at once, if they fit here */
+#define NGX_HTTP_IOTHUB_SAS_HASHED   512
+
+/* no URI ever escapes these */
+#define ngx_http_iothub_sas_is_word(c)                                        \
+    ((u_char) (((c) | 0x20) - 'a') < 26 || (u_char) ((c) - '0') < 10          \
+     || (c) == '-')
+
 /* base64 of a digest, of which any byte may have to be escaped as %XX */
 #define NGX_HTTP_IOTHUB_SAS_SIG_LEN                                           \
     ngx_base64_encoded_length(NGX_HTTP_IOTHUB_SAS_SHA256_LEN)
@@ -512,6 +520,21 @@ ngx_http_iothub_sas_escaped_size(ngx_str_t *src)
 u_char *
 ngx_http_iothub_sas_escape(u_char *dst, ngx_str_t *src)
 {
+    size_t  i;
+
+    for (i = 0; i < src->len; i++) {
+        if (!ngx_http_iothub_sas_is_word(src->data[i])) {
+            break;
+        }
+    }
+
+    if (i == src->len) {
+
+        /* as most ids are */
+
+        return ngx_cpymem(dst, src->data, src->len);
+    }
+
     return (u_char *) ngx_escape_uri(dst, src->data, src->len,
                                      NGX_ESCAPE_URI_COMPONENT);
 }
@@ -589,8 +612,7 @@ ngx_http_iothub_sas_token(u_char *buf, u_char *last, ngx_str_t *sr,
 ngx_int_t
 ngx_http_iothub_sas_sha256(u_char *digest, ngx_str_t *parts, ngx_uint_t n)
 {
-    u_char       length[8];
-    uint64_t     len;
+    u_char      *p, *last, buf[NGX_HTTP_IOTHUB_SAS_HASHED];
     ngx_uint_t   i, k;
     EVP_MD_CTX  *ctx;
 
@@ -599,19 +621,42 @@ ngx_http_iothub_sas_sha256(u_char *digest, ngx_str_t *parts, ngx_uint_t n)
         return NGX_ERROR;
     }
 
+    /* each call into OpenSSL costs more than to gather what is short */
+
+    p = buf;
+    last = buf + sizeof(buf);
+
     for (i = 0; i < n; i++) {
 
-        len = parts[i].len;
+        if ((size_t) (last - p) < 8 + parts[i].len) {
 
-        for (k = 0; k < 8; k++) {
-            length[7 - k] = (u_char) (len >> (8 * k));
+            if (EVP_DigestUpdate(ctx, buf, p - buf) != 1) {
+                return NGX_ERROR;
+            }
+
+            p = buf;
         }
 
-        if (EVP_DigestUpdate(ctx, length, 8) != 1
+        for (k = 8; k > 0; k--) {
+            *p++ = (u_char) ((uint64_t) parts[i].len >> (8 * (k - 1)));
+        }
+
+        if ((size_t) (last - p) >= parts[i].len) {
+            p = ngx_cpymem(p, parts[i].data, parts[i].len);
+            continue;
+        }
+
+        if (EVP_DigestUpdate(ctx, buf, p - buf) != 1
             || EVP_DigestUpdate(ctx, parts[i].data, parts[i].len) != 1)
         {
             return NGX_ERROR;
         }
+
+        p = buf;
+    }
+
+    if (EVP_DigestUpdate(ctx, buf, p - buf) != 1) {
+        return NGX_ERROR;
     }
 
     return EVP_DigestFinal_ex(ctx, digest, NULL) == 1 ? NGX_OK : NGX_ERROR;

@@ -135,10 +135,15 @@ static const char *const ngx_http_iothub_server_fixed[][8] = {
 };
 
 
-/* defaults of the connections kept alive, where the block says nothing */
+/*
+ * Defaults of the connections kept alive, where the block says nothing.
+ * Their age is bounded: nginx's bound of 1000 requests would only make a busy
+ * gateway shake hands every second.
+ */
 
 static const char *const ngx_http_iothub_server_kept[][8] = {
     { "keepalive", "64", NULL },
+    { "keepalive_requests", "100000", NULL },
     { "keepalive_time", "300s", NULL },
     { "keepalive_timeout", "60s", NULL },
     { NULL }

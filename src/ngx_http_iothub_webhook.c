@@ -16,16 +16,6 @@
     (JSON_REJECT_DUPLICATES|JSON_DECODE_INT_AS_REAL)
 
 
-/* a member of an object, or an element of an array: then without a name */
-
-typedef struct {
-    ngx_str_t                   name;       /* as sent, without the quotes */
-    ngx_str_t                   value;      /* as sent */
-    ngx_uint_t                  name_escaped;
-    ngx_uint_t                  value_escaped;
-} ngx_http_iothub_member_t;
-
-
 typedef struct {
     ngx_str_t                   name;       /* a form's: decoded */
     ngx_str_t                   value;      /* as sent */
@@ -65,6 +55,9 @@ static void ngx_http_iothub_trim_end(ngx_str_t *text);
 static ngx_uint_t ngx_http_iothub_same_word(ngx_str_t *one, ngx_str_t *two);
 
 static ngx_int_t ngx_http_iothub_parse_json(ngx_http_iothub_webhook_t *wh);
+static ngx_int_t ngx_http_iothub_plain_members(
+    ngx_http_iothub_webhook_t *wh, ngx_http_iothub_member_t *members,
+    ngx_uint_t n);
 static ngx_int_t ngx_http_iothub_validate_json(ngx_str_t *text, size_t flags,
     const char **reason);
 static const char *ngx_http_iothub_json_reason(ngx_str_t *text,
@@ -193,6 +186,14 @@ ngx_http_iothub_webhook_format(ngx_str_t *content_type, ngx_str_t *body,
 
     if (content_type == NULL || content_type->len == 0) {
         *format = ngx_http_iothub_format_of_body(body);
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_same(content_type, &ngx_http_iothub_media[0].type)) {
+
+        /* as nearly all write it */
+
+        *format = ngx_http_iothub_media[0].format;
         return NGX_OK;
     }
 
@@ -406,13 +407,21 @@ ngx_http_iothub_webhook_parse(ngx_pool_t *pool, ngx_http_iothub_webhook_t *wh,
 static ngx_int_t
 ngx_http_iothub_parse_json(ngx_http_iothub_webhook_t *wh)
 {
-    u_char     *p, *last;
-    ngx_int_t   rc;
+    u_char                    *p, *last;
+    ngx_int_t                  rc;
+    ngx_uint_t                 n;
+    ngx_http_iothub_member_t   members[NGX_HTTP_IOTHUB_PLAIN_NAMES];
 
-    rc = ngx_http_iothub_validate_json(&wh->body, NGX_HTTP_IOTHUB_JSON_FLAGS,
-                                       &wh->reason);
-    if (rc != NGX_OK) {
-        return rc;
+    n = 0;
+
+    if (!ngx_http_iothub_plain_json(&wh->body, members, &n)) {
+        n = 0;
+        rc = ngx_http_iothub_validate_json(&wh->body,
+                                           NGX_HTTP_IOTHUB_JSON_FLAGS,
+                                           &wh->reason);
+        if (rc != NGX_OK) {
+            return rc;
+        }
     }
 
     p = wh->body.data;
@@ -426,7 +435,27 @@ ngx_http_iothub_parse_json(ngx_http_iothub_webhook_t *wh)
 
     wh->root.len = last - wh->root.data;
 
-    return ngx_http_iothub_index_json(wh);
+    return n ? ngx_http_iothub_plain_members(wh, members, n)
+             : ngx_http_iothub_index_json(wh);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_plain_members(ngx_http_iothub_webhook_t *wh,
+    ngx_http_iothub_member_t *members, ngx_uint_t n)
+{
+    if (ngx_array_init(&wh->members, wh->pool, n,
+                       sizeof(ngx_http_iothub_member_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(wh->members.elts, members,
+               n * sizeof(ngx_http_iothub_member_t));
+    wh->members.nelts = n;
+
+    return NGX_OK;
 }
 
 
@@ -436,10 +465,6 @@ ngx_http_iothub_validate_json(ngx_str_t *text, size_t flags,
 {
     json_t        *json;
     json_error_t   error;
-
-    if (ngx_http_iothub_plain_json(text)) {
-        return NGX_OK;
-    }
 
     if (text->len == 0) {
         *reason = "empty text";
@@ -1271,11 +1296,13 @@ ngx_http_iothub_webhook_embed(ngx_str_t *text, ngx_str_t *json)
     ngx_int_t    rc;
     const char  *reason;
 
-    rc = ngx_http_iothub_validate_json(text, NGX_HTTP_IOTHUB_JSON_FLAGS
-                                             |JSON_DECODE_ANY,
-                                       &reason);
-    if (rc != NGX_OK) {
-        return rc;
+    if (!ngx_http_iothub_plain_json(text, NULL, NULL)) {
+        rc = ngx_http_iothub_validate_json(text, NGX_HTTP_IOTHUB_JSON_FLAGS
+                                                 |JSON_DECODE_ANY,
+                                           &reason);
+        if (rc != NGX_OK) {
+            return rc;
+        }
     }
 
     p = text->data;
@@ -1332,6 +1359,19 @@ ngx_http_iothub_webhook_only(ngx_http_iothub_value_t *value,
 size_t
 ngx_http_iothub_json_escape(u_char *dst, ngx_str_t *src)
 {
+    u_char  *last;
+
+    last = src->data + src->len;
+
+    if (ngx_http_iothub_plain_span(src->data, last) == last) {
+
+        if (dst && src->len) {
+            ngx_memcpy(dst, src->data, src->len);
+        }
+
+        return src->len;
+    }
+
     if (dst == NULL) {
         return src->len + ngx_escape_json(NULL, src->data, src->len);
     }

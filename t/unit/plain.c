@@ -54,7 +54,7 @@ plain(const char *data, size_t len)
     text.data = malloc(len ? len : 1);
     ngx_memcpy(text.data, data, len);
 
-    rc = ngx_http_iothub_plain_json(&text);
+    rc = ngx_http_iothub_plain_json(&text, NULL, NULL);
 
     free(text.data);
 
