@@ -65,11 +65,11 @@ CONF
 location /iotc-device-bridge {
     iothub_pass    contoso;
     iothub_source  device-bridge;
-    iothub_secret  header=X-Secret file=secret;
+    iothub_secret  header=X-Functions-Key file=secret;
 }
 CONF
     'iotc-device-bridge/bidirectional' => <<'CONF',
-iothub_field $bridge_data  json:/data;
+iothub_field $bridge_data  json:/data raw;
 iothub_field $bridge_prop1 json:/properties/prop1;
 location ~ ^/devices/(?<bridge_id>[^/]+)/messages/events$ {
     iothub_pass       contoso;
@@ -297,7 +297,10 @@ my %want = (
     },
 
     'iotc-device-bridge' => {
-        'bridge format' => { headers => \%secret, id => 'my-cloud-device',
+        # its key in a header; in the query, as printed, nothing looks for it
+        'bridge format' => { id => 'my-cloud-device',
+            uri => '/iotc-device-bridge/api/IoTCIntegration',
+            headers => { 'x-functions-key' => 'word' },
             message_id => qr/^[0-9a-f]{32}$/ },
         'bidirectional' => { uri => '/devices/dev-9/messages/events',
             headers => { 'x-api-key' => 'word' }, id => 'dev-9',
@@ -399,7 +402,7 @@ my %want = (
                 'X-Hub-Signature-256' => 'sha256='
                     . hmac_sha256_hex($_[0], $github_key);
             },
-            id => 'repository-186853002', properties => { event => 'ping' },
+            id => 'repository-186853261', properties => { event => 'ping' },
             message_id => '72d3162e-cc78-11e3-81ab-4c9367dc0958' },
     },
 
@@ -506,8 +509,9 @@ sub runs {
                              defined $body ? (body => $body) : ());
 
     # nobody is let in without what the sender shows
-    my ($shown) = grep { /^(?:x-secret|x-api-key|authorization|
-                              .*-signature(?:-256)?)$/ix } keys %headers;
+    my $proof = qr/^(?: x-secret | x-(?:api|functions)-key | authorization
+                        | .*-signature(?:-256)? )$/ix;
+    my ($shown) = grep { /$proof/ } keys %headers;
     my %less = %headers;
     delete $less{$shown};
 

@@ -4,7 +4,8 @@
 /*
  * Fuzz target of JSON pointers.  An input is a pointer up to the first line
  * feed, and a JSON text.  What the webhook room finds must be what another
- * reader of RFC 6901 finds in jansson's tree.
+ * reader of RFC 6901 finds in jansson's tree, its bytes must lie in the body,
+ * and its text must be that of jansson.
  */
 
 #include <ngx_config.h>
@@ -89,27 +90,95 @@ find(json_t *json, ngx_str_t *pointer)
 }
 
 
+/* each "~" is that of "~0" or "~1" */
+
+static ngx_uint_t
+is_pointer(ngx_str_t *text)
+{
+    size_t  i;
+
+    for (i = 0; i < text->len; i++) {
+
+        if (text->data[i] == '~'
+            && (i + 1 == text->len
+                || (text->data[i + 1] != '0' && text->data[i + 1] != '1')))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* jansson itself loses a NUL that follows a number */
+
+static json_t *
+tree_of(ngx_str_t *body)
+{
+    if (memchr(body->data, '\0', body->len)) {
+        return NULL;
+    }
+
+    return json_loadb((char *) body->data, body->len, JSON_FLAGS, NULL);
+}
+
+
+static void
+check_found(ngx_str_t *body, ngx_http_iothub_value_t *value, json_t *other)
+{
+    json_t     *found;
+    ngx_str_t  *raw, text;
+
+    raw = &value->raw;
+
+    must(value->json);
+    must(raw->data >= body->data
+         && raw->data + raw->len <= body->data + body->len);
+
+    found = json_loadb((char *) raw->data, raw->len,
+                       JSON_FLAGS|JSON_DECODE_ANY, NULL);
+    must(found && json_equal(found, other));
+
+    text = *raw;
+
+    if (json_is_string(other)) {
+        text.data = (u_char *) json_string_value(other);
+        text.len = json_string_length(other);
+    }
+
+    must(value->text.len == text.len
+         && ngx_memcmp(value->text.data, text.data, text.len) == 0);
+
+    json_decref(found);
+}
+
+
 static void
 check(ngx_str_t *pointer, ngx_str_t *body)
 {
-    json_t                     *tree, *other, *found;
+    json_t                     *tree, *other;
     ngx_int_t                   rc;
     const char                 *reason;
     ngx_http_iothub_value_t     value;
     ngx_http_iothub_webhook_t   wh;
     ngx_http_iothub_locator_t   locator;
 
-    if (ngx_http_iothub_webhook_locator(pool, pointer, &locator, &reason)
-        != NGX_OK
-        || ngx_http_iothub_webhook_parse(pool, &wh, NGX_HTTP_IOTHUB_JSON,
-                                         body, NULL)
-           != NGX_OK)
-    {
+    rc = ngx_http_iothub_webhook_locator(pool, pointer, &locator, &reason);
+    must(rc == (is_pointer(pointer) ? NGX_OK : NGX_DECLINED));
+
+    if (rc != NGX_OK) {
         return;
     }
 
-    tree = json_loadb((char *) body->data, body->len, JSON_FLAGS, NULL);
-    must(tree != NULL);
+    rc = ngx_http_iothub_webhook_parse(pool, &wh, NGX_HTTP_IOTHUB_JSON, body,
+                                       NULL);
+    tree = tree_of(body);
+    must(rc == (tree ? NGX_OK : NGX_DECLINED));
+
+    if (tree == NULL) {
+        return;
+    }
 
     other = find(tree, pointer);
     rc = ngx_http_iothub_webhook_find(&wh, &locator, &value);
@@ -117,11 +186,7 @@ check(ngx_str_t *pointer, ngx_str_t *body)
     must(rc == (other ? NGX_OK : NGX_DECLINED));
 
     if (other) {
-        found = json_loadb((char *) value.raw.data, value.raw.len,
-                           JSON_FLAGS|JSON_DECODE_ANY, NULL);
-        must(found && json_equal(found, other));
-
-        json_decref(found);
+        check_found(body, &value, other);
     }
 
     json_decref(tree);
