@@ -48,6 +48,8 @@ static ngx_int_t ngx_http_iothub_each_event(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static void ngx_http_iothub_each_finish(ngx_http_iothub_batch_t *b);
 static void ngx_http_iothub_log(ngx_http_iothub_ctx_t *ctx);
+static ngx_uint_t ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx,
+    ngx_str_t *type);
 static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
     ngx_str_t *body);
 static ngx_int_t ngx_http_iothub_body_read(ngx_http_request_t *r,
@@ -763,6 +765,7 @@ ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     }
 
     if ((ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE)
+        && !ngx_http_iothub_is_envelope(ctx, type)
         && (rc != NGX_OK
             || (type == NULL && format == NGX_HTTP_IOTHUB_FORM)))
     {
@@ -797,6 +800,19 @@ ngx_http_iothub_parse(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     ngx_http_iothub_variables_reset(r);
 
     return NGX_OK;
+}
+
+
+/* a CloudEvent that is all in the body, in whatever format: not just data */
+
+static ngx_uint_t
+ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx, ngx_str_t *type)
+{
+    static ngx_str_t  start = ngx_string("application/cloudevents");
+
+    return (ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ENVELOPE)
+           && type && type->len >= start.len
+           && ngx_strncasecmp(type->data, start.data, start.len) == 0;
 }
 
 

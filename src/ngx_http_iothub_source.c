@@ -189,7 +189,8 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     { { ngx_string("cloudevents"), NGX_HTTP_POST|NGX_HTTP_OPTIONS,
         ngx_string("POST, OPTIONS"),
         15000,
-        NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE|NGX_HTTP_IOTHUB_SOURCE_ARRAY, 0,
+        NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE|NGX_HTTP_IOTHUB_SOURCE_ENVELOPE
+        |NGX_HTTP_IOTHUB_SOURCE_ARRAY, 0,
         NULL, NULL, NULL },
       "ce-specversion",
       { { ngx_http_iothub_take(SEGMENT, "/source"),

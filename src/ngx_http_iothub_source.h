@@ -44,6 +44,9 @@ typedef enum {
 /* the first webhook of an Event Grid subscription asks who is there */
 #define NGX_HTTP_IOTHUB_SOURCE_VALIDATION  0x08
 
+/* of types that start with application/cloudevents, only JSON is read */
+#define NGX_HTTP_IOTHUB_SOURCE_ENVELOPE    0x10
+
 
 typedef struct ngx_http_iothub_source_s  ngx_http_iothub_source_t;
 

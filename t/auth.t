@@ -37,7 +37,12 @@ $t->nginx($hub->block('register missing rate=off;') . <<'CONF');
 
     iothub_field $device query:device header:X-Device;
 
+    iothub_field $told json:/device;
+
     limit_req_zone $device zone=device:1m rate=1r/m;
+    limit_req_zone $arg_id zone=argument:1m rate=1r/m;
+    limit_req_zone $told zone=told:1m rate=1r/m;
+    limit_req_status 429;
     limit_conn_zone $device zone=conn:1m;
 
     server {
@@ -70,6 +75,26 @@ $t->nginx($hub->block('register missing rate=off;') . <<'CONF');
             iothub_pass          contoso;
         }
 
+        location = /either-here {
+            satisfy              any;
+            allow                127.0.0.0/8;
+            deny                 all;
+            auth_basic           webhooks;
+            auth_basic_user_file %%TESTDIR%%/passwords;
+            iothub_pass          contoso;
+        }
+
+        # satisfy is of nginx's own checks: the secret has to be right anyway
+        location = /either-and-secret {
+            satisfy              any;
+            allow                127.0.0.0/8;
+            deny                 all;
+            auth_basic           webhooks;
+            auth_basic_user_file %%TESTDIR%%/passwords;
+            iothub_secret        header=X-Secret file=%%TESTDIR%%/secret;
+            iothub_pass          contoso;
+        }
+
         location = /both {
             auth_basic           webhooks;
             auth_basic_user_file %%TESTDIR%%/passwords;
@@ -93,9 +118,30 @@ $t->nginx($hub->block('register missing rate=off;') . <<'CONF');
         location = /limited {
             limit_req            zone=device;
             limit_conn           conn 1;
-            limit_req_status     429;
             iothub_pass          contoso;
         }
+
+        location = /argument { limit_req zone=argument; iothub_pass contoso; }
+        location = /told { limit_req zone=told; iothub_pass contoso; }
+
+        # the limit comes first: it bounds what wrong guesses cost
+        location = /limited-password {
+            limit_req            zone=device;
+            auth_basic           webhooks;
+            auth_basic_user_file %%TESTDIR%%/passwords;
+            iothub_pass          contoso;
+        }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_8444%% ssl;
+
+        ssl_certificate        %%TESTDIR%%/server.pem;
+        ssl_certificate_key    %%TESTDIR%%/server.key;
+        ssl_client_certificate %%TESTDIR%%/sender.pem;
+        ssl_verify_client      on;
+
+        location / { iothub_pass contoso; }
     }
 
 CONF
@@ -133,9 +179,9 @@ sub basic {
 
 
 sub tls {
-    my ($who) = @_;
+    my ($who, $port) = @_;
 
-    return (port => $t->port(8443), ssl => { SSL_verify_mode => 0, $who
+    return (port => $t->port($port // 8443), ssl => { SSL_verify_mode => 0, $who
         ? (SSL_cert_file => "$dir/$who.pem", SSL_key_file => "$dir/$who.key",
            SSL_use_cert => 1)
         : () });
@@ -154,6 +200,13 @@ sent('/elsewhere', 403, 'deny');
 sent('/either', 204, 'satisfy any, by the password', basic('open sesame'));
 sent('/either', 401, 'satisfy any, by neither');
 
+sent('/either-here', 204, 'satisfy any, by the address');
+sent('/either-and-secret', 204, 'satisfy any, and the secret',
+     { 'X-Secret' => 'word' });
+sent('/either-and-secret', 401, 'satisfy any is no secret');
+sent('/either-and-secret', 401, 'nor with the password',
+     basic('open sesame'));
+
 sent('/both', 204, 'auth_basic and iothub_secret',
      { %{ basic('open sesame') }, 'X-Secret' => 'word' });
 sent('/both', 401, 'without the secret', basic('open sesame'));
@@ -164,6 +217,11 @@ sent('/certificate', 403, 'no client certificate', undef, tls());
 sent('/certificate', 400, "a stranger's certificate", undef,
      tls('stranger'));
 
+sent('/', 204, 'ssl_verify_client on', undef, tls('sender', 8444));
+sent('/', 400, 'ssl_verify_client on, none', undef, tls(undef, 8444));
+sent('/', 400, "ssl_verify_client on, a stranger's", undef,
+     tls('stranger', 8444));
+
 sent('/asked', 204, 'auth_request', { 'X-Ticket' => 'valid' });
 sent('/asked', 401, 'auth_request, refused');
 
@@ -173,5 +231,22 @@ sent('/limited?device=b', 204, 'limit_req, another device');
 sent('/limited', 204, 'limit_req by a header: field', { 'X-Device' => 'c' });
 sent('/limited', 429, 'limit_req, the same device again',
      { 'X-Device' => 'c' });
+
+sent('/argument?id=a', 204, 'limit_req by an argument');
+sent('/argument?id=a', 429, 'limit_req by an argument, the same');
+sent('/argument?id=b', 204, 'limit_req by an argument, another');
+
+sent('/limited-password?device=e', 401, 'limit_req, a wrong password',
+     basic('open'));
+sent('/limited-password?device=e', 429, 'limit_req, the second guess',
+     basic('open sesame'));
+
+# the body is not known yet: as an empty key, it limits nobody
+for my $n (1, 2) {
+    $hub->forget;
+    is($t->post('/told', qq({"coreid":"t$n","event":"e","device":"a"}),
+                'Content-Type' => 'application/json')->{status}, 204,
+       "limit_req by a field of the body: no limit, $n");
+}
 
 $t->done;

@@ -39,6 +39,7 @@ $t->nginx("$second\n" . <<'CONF');
     iothub_field $raw      json:/text raw;
     iothub_field $product  json:/product query:product;
     iothub_field $app      json:/app;
+    iothub_field $value    json:/value raw;
 
     map $product $chosen {
         default  contoso;
@@ -46,11 +47,18 @@ $t->nginx("$second\n" . <<'CONF');
         nowhere  "";
     }
 
+    map $iothub_event $by_event { default contoso; ~^alarm second; }
+    map $iothub_device_id $by_device { default contoso; ~^two- second; }
+
     limit_req_zone $query zone=limit:1m rate=1r/m;
 
     log_format fields 'n=$number|$big|$second|$escaped|$object|$root|'
                       'f=$form|$query|$header|$any|$first|$product';
     access_log %%TESTDIR%%/access.log fields;
+
+    log_format hubs '$iothub_device_id=$iothub_hub $iothub_result '
+                    '$iothub_detail';
+    access_log %%TESTDIR%%/hubs.log hubs;
 
     server {
         listen 127.0.0.1:%%PORT_8080%%;
@@ -74,6 +82,25 @@ $t->nginx("$second\n" . <<'CONF');
         location /built {
             iothub_device_id "$app-$product";
             iothub_message escape=json '{"all":$all,"text":"$raw"}';
+            iothub_pass contoso;
+        }
+
+        location /by-event { iothub_pass $by_event; }
+        location /by-device { iothub_pass $by_device; }
+
+        location /template {
+            iothub_message '{"in":"<$value>","out":$value}';
+            iothub_pass contoso;
+        }
+
+        location /broken {
+            iothub_message '{"v":$value';
+            iothub_pass contoso;
+        }
+
+        location /text {
+            iothub_message '{"v":$value';
+            iothub_content_type text/plain;
             iothub_pass contoso;
         }
 
@@ -206,6 +233,18 @@ is(json('/', '{"coreid":"r2","event":"e","product":"two"}')->{status}, 204,
    'routed by the body');
 is(json('/', '{"coreid":"r3","event":"e","product":"nowhere"}')->{status},
    503, 'routed nowhere');
+json('/', '{"coreid":"r4","event":"e","product":"three"}');
+json("/by-$_->[0]", qq({"coreid":"$_->[1]","event":"$_->[2]"}))
+    for ['event', 'r5', 'alarm/door'], ['event', 'r6', 'temp'],
+        ['device', 'two-7', 'temp'], ['device', 'one-8', 'alarm'];
+
+for my $line ('r1=second delivered', 'r2=second delivered',
+              'r3=- misconfigured', 'r4=contoso delivered',
+              'r5=second delivered', 'r6=contoso delivered',
+              'two-7=second delivered', 'one-8=contoso delivered')
+{
+    ok($t->wait_for_log(qr/^\Q$line\E/m, file => 'hubs.log'), "routed: $line");
+}
 
 
 # ---- built from fields
@@ -215,6 +254,47 @@ is(json('/built', '{"app":"a","product":7,"event":"e","text":"q\" b\\\\ n\n"}')
 (undef, my $body) = arrived('a-7');
 is($body, '{"all":{"app":"a","product":7,"event":"e","text":"q\" b\\\\ n\n"},'
    . '"text":"q\" b\\\\ n\n"}', 'a message of fields: escaped once');
+
+
+# a value between quotes is the text of a string, elsewhere it is the JSON
+# that it is, or else a string
+
+for my $case (
+    ['"text"', '<text>', '"text"'],
+    ['"say \"hi\" \\\\ \u00e9\n"', qq(<say \\"hi\\" \\\\ \xc3\xa9\\n>),
+     qq("say \\"hi\\" \\\\ \xc3\xa9\\n")],
+    ['"\",\"x\":\""', '<\",\"x\":\">', '"\",\"x\":\""'],
+    ['"5"', '<5>', '5'],
+    ['"null"', '<null>', 'null'],
+    ['0.10', '<0.10>', '0.10'],
+    ['18446744073709551616', '<18446744073709551616>',
+     '18446744073709551616'],
+    ['{"k": ["v", 1.0]}', '<{\"k\": [\"v\", 1.0]}>', '{"k": ["v", 1.0]}'],
+    ["{\n \"k\":\t1\n}", '<{\n \"k\":\t1\n}>', "{\n \"k\":\t1\n}"],
+    ['"{broken"', '<{broken>', '"{broken"'],
+    ['true', '<true>', 'true'],
+    ['""', '<>', '""'],
+) {
+    my ($value, $in, $out) = @$case;
+    my $name = ($value =~ s{\s+}{ }gr) . ' in a template';
+
+    is(json('/template', qq({"coreid":"m1","event":"e","value":$value}))
+       ->{status}, 204, "$name: delivered");
+    (undef, $body) = arrived('m1');
+    is($body, qq({"in":"$in","out":$out}), $name);
+}
+
+$answer = json('/broken', '{"coreid":"m2","event":"e","value":1}');
+is($answer->{status}, 422, 'a template that makes no JSON: 422');
+like($answer->{body}, qr/"code":"rejected"/, '... rejected');
+ok($t->wait_for_log(qr/^m2=contoso\ rejected\ iothub_message\ made\ no
+                       \ JSON\ of\ this\ webhook/mx, file => 'hubs.log'),
+   '... which the log says');
+is(scalar $hub->journal(device => 'm2'), 0, '... and sent to nobody');
+is(json('/text', '{"coreid":"m3","event":"e","value":1}')->{status}, 204,
+   'the same as text: delivered');
+(undef, $body) = arrived('m3');
+is($body, '{"v":1', '... as it is');
 
 
 # ---- wrong configurations

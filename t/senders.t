@@ -106,6 +106,16 @@ $t->nginx($hub->block('register missing rate=off;') . <<'CONF');
         }
 
         location = /sigfox { iothub_source sigfox; iothub_pass contoso; }
+        location = /notehub { iothub_source notehub; iothub_pass contoso; }
+        location = /chirpstack {
+            iothub_source chirpstack;
+            iothub_pass contoso;
+        }
+
+        location = /cloudevents {
+            iothub_source cloudevents;
+            iothub_pass contoso;
+        }
     }
 
 CONF
@@ -293,6 +303,50 @@ is(($hub->messages)[0]{body}, '{"data":{"t": 0.10},"device_id":"d",'
 
 is($t->post('/sigfox', '{"device":"1A","data":"01","ack":true}')->{status},
    204, 'Sigfox: ack, and no downlink');
+
+
+# ---- senders that give up soon get their answer before they do
+
+# source, its sender's patience in seconds, the deadline, and a webhook
+
+my @soon = (
+    ['the-things-stack', 5, 4, '/tts', '{"end_device_ids":{"device_id":"slow",'
+     . '"application_ids":{"application_id":"a"}},"received_at":"x",'
+     . '"join_accept":{}}'],
+    ['chirpstack', 5, 4, '/chirpstack?event=up',
+     '{"deviceInfo":{"devEui":"slow"}}'],
+    ['sigfox', 10, 8, '/sigfox', '{"device":"slow","data":"01"}'],
+    ['notehub', undef, 8, '/notehub', '{"device":"slow","file":"f"}'],
+);
+
+$hub->add('slow', 'a.slow');
+$hub->faults([{ op => 'send', hang => 1 }]);
+
+my @answers = $t->parallel([map { [POST => $_->[3], body => $_->[4],
+    headers => { 'Content-Type' => 'application/json' }] } @soon],
+    scalar @soon);
+
+$hub->faults([]);
+
+for my $i (0 .. $#soon) {
+    my ($source, $patience, $deadline) = @{ $soon[$i] };
+    my $time = $answers[$i]{time};
+
+    is($answers[$i]{status}, 504, "$source: 504");
+    cmp_ok($deadline, '<', $patience, "$source: before it gives up")
+        if $patience;
+    cmp_ok($time, '>', $deadline - 0.5, "$source: not before the deadline");
+
+    # a busy machine may take its time
+    cmp_ok($time, '<', $deadline + 3.5, "$source: at the deadline, $time");
+}
+
+
+# ---- a format that is none of CloudEvents'
+
+refused('CloudEvents in XML', '/cloudevents', '<a/>', 415,
+        'unsupported_media_type',
+        'Content-Type' => 'application/cloudevents+xml');
 
 
 # ---- keys in a body are nobody's business
