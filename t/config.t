@@ -590,7 +590,8 @@ says($_->[0], $_->[1], 'location') for
      '"iothub_secret" directive has an invalid header name'],
     ['iothub_secret header=X file=nowhere;',
      'open() "DIR/nowhere" failed (2: No such file or directory)'],
-    ['iothub_secret header=X file=good.key off;', 'invalid parameter "off"'];
+    ['iothub_secret header=X file=good.key off;',
+     'invalid number of arguments in "iothub_secret" directive'];
 
 says("iothub_$_;", "invalid number of arguments in \"iothub_$_\" directive",
      'more')

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
-# The documents: nginx takes each configuration in them, each recipe of the
-# cookbook does what it is for, JSON is JSON, commands are commands that
-# exist, and links lead somewhere.
+# The documents: nginx takes each configuration in them, each recipe does what
+# it is for, JSON is JSON, commands are commands that exist, links lead
+# somewhere, and what the source has a name for is described.
 
 use strict;
 use warnings;
@@ -16,6 +16,7 @@ use IoTHubTest::Recorder;
 
 my $root = "$FindBin::Bin/..";
 my @documents = ('README.md', map { s{^\Q$root\E/}{}r } glob "$root/doc/*.md");
+my @recipes = qw(doc/cookbook.md doc/migration.md);
 
 my $t = IoTHubTest->new;
 my %hub = map {
@@ -73,14 +74,15 @@ my %level = (
     (map { $_ => 'http' } qw(server upstream map iothub iothub_field
                              log_format limit_req_zone)),
     location => 'server',
-    resolver => 'iothub',
+    (map { $_ => 'iothub' } qw(resolver register)),
 );
 
 my %wrap = (
     main => sub { $_[0] },
     http => sub { $_[0] },
     server => sub { "server { listen 127.0.0.1:%%PORT_8081%%; $_[0] }" },
-    iothub => sub { iothub('wrapped', $_[0]) },
+    iothub => sub { iothub('wrapped', 'address 127.0.0.1:%%HUB_contoso%%; tls off;'
+                                      . " $_[0]") },
     location => sub { "server { listen 127.0.0.1:%%PORT_8081%%;"
                       . " location / { iothub_secret off;"
                       . " iothub_pass contoso; $_[0] } }" },
@@ -184,7 +186,7 @@ for my $name (@documents) {
         is($exit, 0, "$name, line $block->{line}: nginx takes it")
             or diag $output;
 
-        next if $name ne 'doc/cookbook.md';
+        next if !grep { $_ eq $name } @recipes;
         unlike($output, qr/\[warn\]/, "$name, line $block->{line}: silently");
     }
 }
@@ -351,9 +353,35 @@ my %recipe = (
         is(scalar $hub{contoso}->journal(op => 'create'), 1,
            'not retired: created');
     },
+
+    'The same configuration' => sub {
+        is(sent('/particle', payload('particle', 'default form'), 'particle',
+                'Content-Type' => $form)->{status}, 204, 'migrated');
+
+        my ($message) = $hub{contoso}->messages;
+
+        is_deeply([ $message->{body} =~ /"(\w+)":/g ],
+                  [qw(data device_id event published_at)],
+                  'migrated: the members of the hosted integration');
+        is(sent('/particle', '{}', 'particle')->{status}, 200,
+           'migrated: what is rejected is no failure of the host');
+    },
+
+    'A template of your own' => sub {
+        my $webhook = '{"id":"d","temperature":"21.50"}';
+
+        is($t->request(POST => '/particle', body => $webhook,
+               port => $t->port(8081), headers => {
+                   'Content-Type' => $type,
+                   'X-Webhook-Secret' => 'the particle word',
+               })->{status}, 204, 'a template');
+        is(($hub{contoso}->messages)[0]{body}, $webhook,
+           'a template: it is the message');
+        arrived('a template', 'contoso', 'd');
+    },
 );
 
-for my $block (grep { $_->{lang} eq 'nginx' } blocks('doc/cookbook.md')) {
+for my $block (grep { $_->{lang} eq 'nginx' } map { blocks($_) } @recipes) {
     my $run = delete $recipe{$block->{heading}};
 
     ok($run, "$block->{heading}: a recipe that is tested") or next;
@@ -416,5 +444,82 @@ for my $name (@documents) {
             if defined $anchor;
     }
 }
+
+
+
+# ---- what the source has a name for
+
+# Code without comments and characters, strings in one piece, white space as
+# one blank.
+
+sub code {
+    my ($name) = @_;
+
+    return slurp($name) =~ s{/\*.*?\*/}{}gsr =~ s/'\\?.'/0/gr
+        =~ s/"\s*"//gr =~ s/\s+/ /gr;
+}
+
+
+# the first column of a document's tables
+
+sub column {
+    my ($name) = @_;
+
+    return map { /`([^`]+)`/g } slurp($name) =~ /^\| ([^|]+) \|/mg;
+}
+
+
+my @rooms = map { split } code('config') =~ /ngx_iothub_rooms="([^"]*)"/;
+my %room = map { $_ => code("src/ngx_http_iothub_$_.c") } @rooms;
+my $module = code('ngx_http_iothub_module.c');
+
+my %named = (
+    'doc/directives.md' => [
+        [ map { split /, / }
+              slurp('doc/directives.md') =~ /^### ([a-z_, ]+)$/mg ],
+        $module =~ /\{ ngx_string\("(iothub\w*)"\)/g,
+        $room{hub} =~ /\{ ngx_string\("(\w+)"\), 1, \w+, ngx_http/g,
+    ],
+    'doc/variables.md' => [
+        [ column('doc/variables.md') ],
+        map { "\$$_" } $room{variables} =~ /ngx_string\("(iothub_\w+)"\)/g,
+    ],
+    'doc/answers.md' => [
+        [ column('doc/answers.md') ],
+        grep { $_ ne '-' } $room{outcome} =~ /\{ ngx_string\("([^"]+)"\)/g,
+    ],
+    'doc/design.md' => [ [ column('doc/design.md') ], @rooms ],
+);
+
+for my $name (sort keys %named) {
+    my ($described, @names) = @{ $named{$name} };
+    my %described = map { $_ => 1 } @$described;
+
+    ok(@names > 3, "$name: names found in the source");
+    ok($described{$_}, "$name: $_") for @names;
+}
+
+my %directive = map { $_ => 1 }
+    @{ $named{'doc/directives.md'} }[1 .. $#{ $named{'doc/directives.md'} }];
+
+ok($directive{$_}, "doc/directives.md: $_ exists")
+    for grep { /^iothub/ } @{ $named{'doc/directives.md'}[0] };
+
+
+# The reasons why an event is not delivered, and what else goes into the error
+# log: the text before its first parameter, if it is long enough to be known.
+
+my $reason = qr/(?: verdict\( (?!DONE) \w+ ,\s \w+ ,
+                  | (?:detail|wh->reason)\s=
+                  | _(?:end|credentials)\( d, (?:\sNGX_\w+,)?
+                  | _result\( ctx, \sNGX_\w+,
+                ) \s "((?:[^"\\]|\\.)+)"/x;
+my $log = qr/\bngx_log_error\(NGX_LOG_\w+, [^"]+"((?:[^"\\%]|\\.)+)/;
+my $operations = slurp('doc/operations.md') =~ s/\s+/ /gr;
+my %line = map { $_ => 1 } grep { length > 12 }
+    map { s/\\"/"/gr =~ s/, hub: "$//r } map { (/$reason/g, /$log/g) } values %room;
+
+ok(keys %line > 60, 'lines of the log found in the source');
+ok(index($operations, $_) >= 0, "doc/operations.md: $_") for sort keys %line;
 
 $t->done;
