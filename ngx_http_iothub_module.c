@@ -3,12 +3,14 @@
 
 #include "ngx_http_iothub_module.h"
 #include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_count.h"
 #include "ngx_http_iothub_event.h"
 #include "ngx_http_iothub_exchange.h"
 #include "ngx_http_iothub_field.h"
 #include "ngx_http_iothub_handler.h"
 #include "ngx_http_iothub_resolve.h"
 #include "ngx_http_iothub_sender.h"
+#include "ngx_http_iothub_status.h"
 #include "ngx_http_iothub_variables.h"
 #include "ngx_http_iothub_zone.h"
 
@@ -20,6 +22,8 @@ static char *ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent,
 static ngx_int_t ngx_http_iothub_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_iothub_init_passes(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf);
+static void ngx_http_iothub_note_source(ngx_http_iothub_main_conf_t *imcf,
+    ngx_http_iothub_loc_conf_t *conf);
 static void ngx_http_iothub_warn_open(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static ngx_int_t ngx_http_iothub_init_process(ngx_cycle_t *cycle);
@@ -253,6 +257,13 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
       offsetof(ngx_http_iothub_loc_conf_t, target),
       NULL },
 
+    { ngx_string("iothub_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_iothub_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -361,6 +372,7 @@ ngx_http_iothub_create_loc_conf(ngx_conf_t *cf)
     conf->accepted = NGX_CONF_UNSET_UINT;
     conf->rejected = NGX_CONF_UNSET_UINT;
     conf->target = NGX_CONF_UNSET_PTR;
+    conf->status = NGX_CONF_UNSET_UINT;
 
     return conf;
 }
@@ -466,6 +478,16 @@ ngx_http_iothub_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (imcf->passes.nelts
+        && ngx_http_iothub_zone_add_metrics(cf, &imcf->metrics) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_iothub_count_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     ngx_http_iothub_exchange_init();
 
     return ngx_http_iothub_hub_init(cf, &imcf->hubs);
@@ -513,9 +535,35 @@ ngx_http_iothub_init_passes(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
         }
 
         ngx_http_iothub_warn_open(cf, imcf, &pass[i]);
+        ngx_http_iothub_note_source(imcf, pass[i].conf);
     }
 
     return NGX_OK;
+}
+
+
+/* of which sources a hub's webhooks are: their metrics start at zero */
+
+static void
+ngx_http_iothub_note_source(ngx_http_iothub_main_conf_t *imcf,
+    ngx_http_iothub_loc_conf_t *conf)
+{
+    ngx_uint_t               i, bit;
+    ngx_http_iothub_hub_t  **hub;
+
+    bit = (ngx_uint_t) 1 << conf->source->n;
+
+    if (conf->hub) {
+        conf->hub->sources |= bit;
+        return;
+    }
+
+    imcf->sources |= bit;
+    hub = imcf->hubs.elts;
+
+    for (i = 0; i < imcf->hubs.nelts; i++) {
+        hub[i]->sources |= bit;
+    }
 }
 
 
@@ -605,6 +653,11 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ilcf->pass) {
         return "is duplicate";
+    }
+
+    if (ilcf->status != NGX_CONF_UNSET_UINT) {
+        return "cannot be where \"iothub_status\" is: give it a location "
+               "of its own";
     }
 
     value = cf->args->elts;

@@ -108,6 +108,9 @@ static void ngx_http_iothub_delivery_pause(ngx_http_iothub_delivery_t *d,
 static void ngx_http_iothub_delivery_end(ngx_http_iothub_delivery_t *d,
     ngx_http_iothub_result_e result, const char *detail);
 static void ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_count(ngx_http_iothub_delivery_t *d);
+static ngx_uint_t ngx_http_iothub_delivery_status(
+    ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_release(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_cleanup(void *data);
 static void ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d,
@@ -195,11 +198,9 @@ ngx_http_iothub_delivery_start(ngx_http_iothub_delivery_t *d)
     cln = ngx_http_cleanup_add(d->request, 0);
 
     if (cln == NULL) {
-        d->done = 1;
-        d->ended = ngx_current_msec;
-        d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
-        d->detail = "the gateway is out of memory";
-        d->handler(d);
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
+                                     "the gateway is out of memory");
+        ngx_http_iothub_delivery_finish(d);
         return;
     }
 
@@ -709,6 +710,7 @@ ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d, ngx_int_t rc)
 
     d->exchange.key = d->key;
     d->exchange.handler = ngx_http_iothub_delivery_answered;
+    d->called = ngx_current_msec;
 
     if (ngx_http_iothub_exchange_start(d->request, &d->exchange) != NGX_OK) {
         d->exchange.handler = NULL;
@@ -761,6 +763,8 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     verdict = ngx_http_iothub_hub_error_classify(operation, status, &err);
 
     ngx_http_iothub_delivery_note(d, &err);
+    ngx_http_iothub_metrics_call(d->hub->counts, operation, status,
+                                 ngx_current_msec - d->called);
 
     if (status == NGX_HTTP_UNAUTHORIZED) {
         ngx_http_iothub_alarm_clock(d->hub, &ex->date, ngx_time(),
@@ -874,6 +878,8 @@ ngx_http_iothub_delivery_send_answer(ngx_http_iothub_delivery_t *d,
                                      ngx_time());
         ngx_http_iothub_zone_key_works(d->hub, d->key);
         ngx_http_iothub_throttle_accepted(&d->throttle);
+        ngx_http_iothub_metrics_add(&d->hub->counts->blocks,
+                                    d->message.blocks);
         ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_DELIVERED, NULL);
         break;
 
@@ -1086,6 +1092,7 @@ ngx_http_iothub_delivery_created(ngx_http_iothub_delivery_t *d)
 
         d->creates++;
         d->identity = "CREATED";
+        ngx_http_iothub_metrics_add(&d->hub->counts->created, 1);
 
         ngx_http_iothub_identity_set(identity, d->hash,
                                      NGX_HTTP_IOTHUB_IDENTITY_SETTLING,
@@ -1542,6 +1549,7 @@ ngx_http_iothub_delivery_retry(ngx_http_iothub_delivery_t *d,
     ngx_http_iothub_delivery_pause(d, wait + d->retry_after * 1000);
 
     if (d->waiting) {
+        ngx_http_iothub_metrics_add(&d->hub->counts->retries, 1);
         ngx_http_iothub_delivery_log(d, NGX_LOG_INFO,
                                      "iothub call to be repeated");
     }
@@ -1616,12 +1624,67 @@ ngx_http_iothub_delivery_finish(ngx_http_iothub_delivery_t *d)
         }
     }
 
+    ngx_http_iothub_delivery_count(d);
+
     if (d->result != NGX_HTTP_IOTHUB_DELIVERED) {
         ngx_http_iothub_delivery_log(d, NGX_LOG_ERR,
                                      "iothub event not delivered");
     }
 
     d->handler(d);
+}
+
+
+static void
+ngx_http_iothub_delivery_count(ngx_http_iothub_delivery_t *d)
+{
+    const char                       *step;
+    ngx_str_t                         text;
+    ngx_http_iothub_metrics_error_t   error;
+
+    ngx_http_iothub_metrics_delivery(d->hub->shm->metrics, d->hub->counts,
+                                     d->result, d->ended - d->started,
+                                     ngx_time());
+
+    if (d->result == NGX_HTTP_IOTHUB_DELIVERED) {
+        return;
+    }
+
+    ngx_memzero(&error, sizeof(ngx_http_iothub_metrics_error_t));
+
+    error.time = ngx_time();
+    error.result = d->result;
+    error.status = ngx_http_iothub_delivery_status(d);
+
+    step = ngx_http_iothub_delivery_steps[d->last].name;
+    text.data = (u_char *) step;
+    text.len = ngx_strlen(step);
+
+    ngx_http_iothub_metrics_text(error.step, &text);
+    ngx_http_iothub_metrics_text(error.device, &d->device_id);
+    ngx_http_iothub_metrics_text(error.error, &d->hub_error);
+    ngx_http_iothub_metrics_text(error.request_id, &d->hub_request_id);
+
+    if (d->detail) {
+        text.data = (u_char *) d->detail;
+        text.len = ngx_strlen(d->detail);
+        ngx_http_iothub_metrics_text(error.detail, &text);
+    }
+
+    ngx_http_iothub_metrics_failed(d->hub->shm->metrics, &error);
+}
+
+
+/* of the last call; 0: none, or no answer */
+
+static ngx_uint_t
+ngx_http_iothub_delivery_status(ngx_http_iothub_delivery_t *d)
+{
+    ngx_uint_t  n;
+
+    n = ngx_min(d->calls, NGX_HTTP_IOTHUB_DELIVERY_STATUSES);
+
+    return n ? d->statuses[n - 1] : 0;
 }
 
 
@@ -1701,6 +1764,16 @@ ngx_http_iothub_delivery_cleanup(void *data)
 
         d->ended = ngx_current_msec;
 
+        if (!d->done) {
+            ngx_http_iothub_delivery_count(d);
+        }
+
+        if (d->running) {
+            ngx_http_iothub_metrics_call(d->hub->counts,
+                         ngx_http_iothub_delivery_steps[d->last].operation,
+                         0, d->ended - d->called);
+        }
+
         ngx_http_iothub_delivery_log(d,
                                      d->result == NGX_HTTP_IOTHUB_DELIVERED
                                          ? NGX_LOG_INFO : NGX_LOG_ERR,
@@ -1717,22 +1790,14 @@ static void
 ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, ngx_uint_t level,
     const char *what)
 {
-    ngx_uint_t  status;
-
-    status = 0;
-
-    if (d->calls) {
-        status = d->statuses[ngx_min(d->calls,
-                                     NGX_HTTP_IOTHUB_DELIVERY_STATUSES) - 1];
-    }
-
     ngx_log_error(level, d->request->connection->log, 0,
                   "%s, hub: \"%V\", device: \"%V\", step: %s, result: %V, "
                   "hub status: %ui, hub error: \"%V\", hub request id: "
                   "\"%V\", tries: %ui: %s",
                   what, &d->hub->name, &d->device_id,
                   ngx_http_iothub_delivery_steps[d->last].name,
-                  &ngx_http_iothub_results[d->result].word, status,
+                  &ngx_http_iothub_results[d->result].word,
+                  ngx_http_iothub_delivery_status(d),
                   &d->hub_error, &d->hub_request_id, d->tries,
                   d->detail ? d->detail : "-");
 }

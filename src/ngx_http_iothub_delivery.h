@@ -84,6 +84,7 @@ struct ngx_http_iothub_delivery_s {
     ngx_msec_t                      renew;     /* lease and probe, at */
     ngx_msec_t                      turn;      /* to create, if booked */
     time_t                          sent;
+    ngx_msec_t                      called;
     ngx_uint_t                      key;
     ngx_uint_t                      settled;   /* waits for a young identity */
     ngx_uint_t                      backoff;   /* failed calls */

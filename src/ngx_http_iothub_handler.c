@@ -4,6 +4,7 @@
 #include "ngx_http_iothub_handler.h"
 #include "ngx_http_iothub_admit.h"
 #include "ngx_http_iothub_answer.h"
+#include "ngx_http_iothub_count.h"
 #include "ngx_http_iothub_variables.h"
 
 
@@ -161,6 +162,8 @@ ngx_http_iothub_handler(ngx_http_request_t *r)
 
         ctx->result = NGX_HTTP_IOTHUB_MISCONFIGURED;
         ctx->detail = "iothub_pass in an \"if\" is followed by another";
+
+        ngx_http_iothub_count(ctx);
 
         return ngx_http_iothub_answer(r, ctx->conf, ctx->result, ctx->detail,
                                       0);
@@ -674,6 +677,8 @@ ngx_http_iothub_finalize(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 static ngx_int_t
 ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
+    ngx_http_iothub_count(ctx);
+
     if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
 
         ctx->handed_over = 1;
@@ -705,6 +710,23 @@ ngx_http_iothub_loop(ngx_http_request_t *r, ngx_http_iothub_loc_conf_t *conf)
     return ngx_http_iothub_answer(r, conf, NGX_HTTP_IOTHUB_MISCONFIGURED,
                                   "iothub_target leads back to its own "
                                   "iothub_pass", 0);
+}
+
+
+ngx_http_iothub_result_e
+ngx_http_iothub_outcome(ngx_http_iothub_ctx_t *ctx)
+{
+    if (ctx->result != NGX_HTTP_IOTHUB_NO_RESULT) {
+        return ctx->result;
+    }
+
+    /* deliveries that were cut off */
+
+    if (ctx->batch && ctx->batch->handler) {
+        return NGX_HTTP_IOTHUB_TIMEOUT;
+    }
+
+    return ctx->delivery.result;
 }
 
 
@@ -1421,27 +1443,9 @@ ngx_http_iothub_app_headers(ngx_http_request_t *r,
 static ngx_int_t
 ngx_http_iothub_size(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
-    size_t                      size;
-    ngx_uint_t                  i;
-    ngx_http_iothub_message_t  *message;
+    size_t  size;
 
-    message = &ctx->delivery.message;
-
-    /* the hub counts the body, all values, and application names */
-
-    size = message->body.len;
-
-    for (i = 0; i < message->nheaders; i++) {
-        size += message->headers[i].value.len;
-
-        if (message->headers[i].key.len > sizeof("iothub-app-") - 1
-            && ngx_strncmp(message->headers[i].lowcase.data, "iothub-app-",
-                           sizeof("iothub-app-") - 1)
-               == 0)
-        {
-            size += message->headers[i].key.len - sizeof("iothub-app-") + 1;
-        }
-    }
+    size = ngx_http_iothub_message_size(&ctx->delivery.message);
 
     if (size > NGX_HTTP_IOTHUB_EVENT_MESSAGE_MAX) {
         return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_TOO_LARGE,

@@ -34,12 +34,17 @@ typedef struct {
     ngx_http_iothub_result_e     result;
     const char                  *detail;
     unsigned                     handed_over:1;  /* the target answers */
+    unsigned                     counted:1;      /* in the hub's metrics */
 } ngx_http_iothub_ctx_t;
 
 
 /* The content handler. */
 
 ngx_int_t ngx_http_iothub_handler(ngx_http_request_t *r);
+
+/* The result, also of a webhook whose sender is gone; else NO_RESULT. */
+
+ngx_http_iothub_result_e ngx_http_iothub_outcome(ngx_http_iothub_ctx_t *ctx);
 
 /*
  * What is known of the webhook that r is or that r, a subrequest, was made

@@ -603,6 +603,8 @@ ngx_http_iothub_hub_token(ngx_http_iothub_hub_t *hub,
         cache->value.len = end - cache->buf;
         cache->signed_at = now;
         cache->renew = now + hub->token_lifetime * 3 / 4;
+
+        ngx_http_iothub_metrics_happened(&hub->counts->signed_at, now);
     }
 
     *token = cache->value;

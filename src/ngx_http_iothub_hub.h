@@ -14,6 +14,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_iothub_metrics.h"
 #include "ngx_http_iothub_sas.h"
 
 
@@ -105,6 +106,10 @@ typedef struct {
     ngx_str_t                       state_file;
     ngx_shm_zone_t                 *shm_zone;
     ngx_http_iothub_shm_t          *shm;
+    ngx_core_conf_t                *ccf;
+
+    ngx_http_iothub_metrics_counts_t  *counts;   /* this worker's */
+    ngx_uint_t                      sources;   /* of its webhooks: bits */
 
     /* the generated server, see the server room */
 

@@ -9,6 +9,8 @@
 
 #define NGX_HTTP_IOTHUB_MESSAGE_ANSWER  2048
 
+#define NGX_HTTP_IOTHUB_MESSAGE_BLOCK   4096
+
 
 static ngx_str_t *ngx_http_iothub_message_key(
     ngx_http_iothub_header_t *header);
@@ -29,6 +31,35 @@ static ngx_str_t  ngx_http_iothub_message_batch_creation =
 static ngx_str_t  ngx_http_iothub_message_post = ngx_string("POST");
 static ngx_str_t  ngx_http_iothub_message_suffix =
     ngx_string("/messages/events");
+
+
+size_t
+ngx_http_iothub_message_size(ngx_http_iothub_message_t *message)
+{
+    size_t                     size;
+    ngx_uint_t                 i;
+    ngx_http_iothub_header_t  *h;
+
+    static const size_t  app = sizeof("iothub-app-") - 1;
+
+    size = message->body.len;
+
+    for (i = 0; i < message->nheaders; i++) {
+        h = &message->headers[i];
+        size += h->value.len;
+
+        if (h->key.len > app
+            && ngx_strncmp(h->lowcase.data, "iothub-app-", app) == 0)
+        {
+            size += h->key.len - app;
+        }
+    }
+
+    message->blocks = size ? (size - 1) / NGX_HTTP_IOTHUB_MESSAGE_BLOCK + 1
+                           : 1;
+
+    return size;
+}
 
 
 ngx_int_t
@@ -103,9 +134,11 @@ ngx_http_iothub_message_batch(ngx_pool_t *pool,
     ngx_uint_t   i;
 
     size = sizeof("[]") - 1;
+    batch->blocks = 0;
 
     for (i = 0; i < n; i++) {
         size += ngx_http_iothub_message_batch_size(messages[i]);
+        batch->blocks += messages[i]->blocks;
     }
 
     p = ngx_pnalloc(pool, size);

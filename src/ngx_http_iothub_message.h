@@ -19,8 +19,18 @@ typedef struct {
     ngx_str_t                   body;
     ngx_http_iothub_header_t   *headers;   /* system and app properties */
     ngx_uint_t                  nheaders;
+    ngx_uint_t                  blocks;    /* that the hub's quota counts */
 } ngx_http_iothub_message_t;
 
+
+/*
+ * The size of a message as the hub counts it, in bytes: the body, the values
+ * of all properties, and the names of application properties.  Sets blocks:
+ * the daily quota is in blocks of 4 KB, of each message by itself.
+ * https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-messages-construct
+ */
+
+size_t ngx_http_iothub_message_size(ngx_http_iothub_message_t *message);
 
 /*
  * Fills an exchange, whose hub and device_id are set, with the sending of a
@@ -46,7 +56,8 @@ size_t ngx_http_iothub_message_batch_size(ngx_http_iothub_message_t *message);
 
 /*
  * Makes one message of n messages, from the pool.  Their sizes and two must
- * not exceed the maximum.  NGX_OK or NGX_ERROR (no memory).
+ * not exceed the maximum, and their blocks are set.  NGX_OK or NGX_ERROR
+ * (no memory).
  */
 
 ngx_int_t ngx_http_iothub_message_batch(ngx_pool_t *pool,

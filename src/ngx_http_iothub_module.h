@@ -14,6 +14,9 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#define NGX_HTTP_IOTHUB_VERSION  "0.1.0"
+
+
 #include "ngx_http_iothub_hub.h"
 #include "ngx_http_iothub_signature.h"
 #include "ngx_http_iothub_source.h"
@@ -27,6 +30,10 @@ typedef struct {
     ngx_array_t                      passes;    /* ngx_http_iothub_pass_t */
     ngx_array_t                      variables; /* indexes, reset by body */
     ngx_http_iothub_source_t        *source;    /* where none is named */
+
+    /* of webhooks without a known hub; there where an iothub_pass is */
+    ngx_http_iothub_metrics_t       *metrics;
+    ngx_uint_t                       sources;   /* that may have none: bits */
 } ngx_http_iothub_main_conf_t;
 
 
@@ -74,6 +81,8 @@ typedef struct {
     ngx_uint_t                       accepted;
     ngx_uint_t                       rejected;
     ngx_http_iothub_target_t        *target;    /* NULL: none */
+
+    ngx_uint_t                       status;    /* of iothub_status: format */
 } ngx_http_iothub_loc_conf_t;
 
 

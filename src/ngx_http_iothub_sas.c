@@ -722,3 +722,10 @@ ngx_http_iothub_sas_random(u_char *p, size_t len)
 {
     return RAND_bytes(p, (int) len) == 1 ? NGX_OK : NGX_ERROR;
 }
+
+
+const char *
+ngx_http_iothub_sas_library(void)
+{
+    return OpenSSL_version(OPENSSL_VERSION);
+}

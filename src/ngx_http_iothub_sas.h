@@ -144,5 +144,9 @@ uint64_t ngx_http_iothub_sas_fingerprint(ngx_str_t *key);
 
 ngx_int_t ngx_http_iothub_sas_random(u_char *p, size_t len);
 
+/* The name and version of the library that signs; a constant. */
+
+const char *ngx_http_iothub_sas_library(void);
+
 
 #endif /* _NGX_HTTP_IOTHUB_SAS_H_INCLUDED_ */

@@ -108,12 +108,14 @@ const char  ngx_http_iothub_source_names[] =
  * version.
  */
 
-static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
+static const ngx_http_iothub_source_row_t
+    ngx_http_iothub_source_rows[NGX_HTTP_IOTHUB_SOURCES] =
+{
 
     { { ngx_string("particle"),
         NGX_HTTP_POST|NGX_HTTP_PUT|NGX_HTTP_GET,
         ngx_string("POST, PUT, GET"),
-        15000, NGX_HTTP_IOTHUB_SOURCE_PARTICLE, 0, NULL, NULL, NULL },
+        15000, NGX_HTTP_IOTHUB_SOURCE_PARTICLE, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("coreid") },
         { ngx_http_iothub_at("event") },
@@ -126,7 +128,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://www.thethingsindustries.com/docs/integrations/data-formats/ */
 
     { { ngx_string("the-things-stack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, NULL, NULL, NULL },
+        4000, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/end_device_ids/application_ids/application_id"),
           ngx_http_iothub_join('.', "/end_device_ids/device_id") },
@@ -140,7 +142,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://www.chirpstack.io/docs/chirpstack/integrations/events.html */
 
     { { ngx_string("chirpstack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, NULL, NULL, NULL },
+        4000, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/deviceInfo/devEui") },
         { ngx_http_iothub_at("query:event") },
@@ -155,7 +157,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
 
     { { ngx_string("sigfox"), NGX_HTTP_POST|NGX_HTTP_GET,
         ngx_string("POST, GET"),
-        8000, 0, 0, NULL, NULL, NULL },
+        8000, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("device") },
         { ngx_http_iothub_at("event"),
@@ -171,7 +173,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://dev.blues.io/api-reference/notehub-api/event-api/ */
 
     { { ngx_string("notehub"), NGX_HTTP_POST, ngx_string("POST"),
-        8000, 0, 0, NULL, NULL, NULL },
+        8000, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device") },
         { ngx_http_iothub_at("/file") },
@@ -191,7 +193,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
         15000,
         NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE|NGX_HTTP_IOTHUB_SOURCE_ENVELOPE
         |NGX_HTTP_IOTHUB_SOURCE_ARRAY, 0,
-        NULL, NULL, NULL },
+        NULL, 0, NULL, NULL },
       "ce-specversion",
       { { ngx_http_iothub_take(SEGMENT, "/source"),
           ngx_http_iothub_take(SEGMENT, "/subject") },
@@ -215,7 +217,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
         ngx_string("POST, OPTIONS"),
         25000,
         NGX_HTTP_IOTHUB_SOURCE_ARRAY|NGX_HTTP_IOTHUB_SOURCE_VALIDATION,
-        NGX_HTTP_BAD_REQUEST, NULL, NULL, NULL },
+        NGX_HTTP_BAD_REQUEST, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_take(SEGMENT, "/subject") },
         { ngx_http_iothub_at("/eventType") },
@@ -228,7 +230,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
     /* https://github.com/Azure/iotc-device-bridge */
 
     { { ngx_string("device-bridge"), NGX_HTTP_POST, ngx_string("POST"),
-        15000, 0, 0, NULL, NULL, NULL },
+        15000, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device/deviceId") },
         { { NULL, 0, 0 } },
@@ -240,7 +242,7 @@ static const ngx_http_iothub_source_row_t  ngx_http_iothub_source_rows[] = {
 
     { { ngx_string("custom"), NGX_HTTP_POST|NGX_HTTP_PUT,
         ngx_string("POST, PUT"),
-        15000, NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE, 0, NULL, NULL, NULL },
+        15000, NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE, 0, NULL, 0, NULL, NULL },
       NULL,
       { { { NULL, 0, 0 } },
         { { NULL, 0, 0 } },
@@ -273,13 +275,10 @@ static ngx_str_t  ngx_http_iothub_source_uplinks[] = {
 static const ngx_http_iothub_source_row_t *
 ngx_http_iothub_source_row(ngx_str_t *name)
 {
-    ngx_uint_t                           i, n;
+    ngx_uint_t                           i;
     const ngx_http_iothub_source_row_t  *row;
 
-    n = sizeof(ngx_http_iothub_source_rows)
-        / sizeof(ngx_http_iothub_source_row_t);
-
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < NGX_HTTP_IOTHUB_SOURCES; i++) {
         row = &ngx_http_iothub_source_rows[i];
 
         if (row->preset.name.len == name->len
@@ -290,6 +289,13 @@ ngx_http_iothub_source_row(ngx_str_t *name)
     }
 
     return NULL;
+}
+
+
+const ngx_str_t *
+ngx_http_iothub_source_name(ngx_uint_t n)
+{
+    return &ngx_http_iothub_source_rows[n].preset.name;
 }
 
 
@@ -312,6 +318,7 @@ ngx_http_iothub_source_get(ngx_pool_t *pool, ngx_str_t *name)
 
     *source = row->preset;
     source->row = row;
+    source->n = row - ngx_http_iothub_source_rows;
 
     if (source->flags & NGX_HTTP_IOTHUB_SOURCE_ARRAY) {
 

@@ -32,6 +32,11 @@ typedef enum {
 } ngx_http_iothub_field_e;
 
 
+/* how many presets there are */
+
+#define NGX_HTTP_IOTHUB_SOURCES  9
+
+
 /* the message is Particle's own; else it is the sender's body */
 #define NGX_HTTP_IOTHUB_SOURCE_PARTICLE    0x01
 
@@ -62,6 +67,8 @@ struct ngx_http_iothub_source_s {
     /* NULL, or where an array of events may be */
     ngx_http_iothub_locator_t  *each;
 
+    ngx_uint_t                  n;          /* its place among all */
+
     /* private */
     const struct ngx_http_iothub_source_row_s  *row;
     ngx_array_t                *parts;      /* of each field */
@@ -75,6 +82,10 @@ struct ngx_http_iothub_source_s {
 
 ngx_http_iothub_source_t *ngx_http_iothub_source_get(ngx_pool_t *pool,
     ngx_str_t *name);
+
+/* The name of the preset in that place. */
+
+const ngx_str_t *ngx_http_iothub_source_name(ngx_uint_t n);
 
 /* The names of all presets, for a message: "a", "b", or "c". */
 

@@ -494,3 +494,57 @@ ngx_http_iothub_throttle_end(ngx_http_iothub_throttle_t *th,
                                      th->probes[which], ngx_current_msec);
     th->probes[which] = 0;
 }
+
+
+ngx_int_t
+ngx_http_iothub_throttle_gate(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_gate_e which, ngx_msec_t *left_ms,
+    ngx_http_iothub_result_e *reason)
+{
+    uint64_t                probe;
+    ngx_uint_t              state, why;
+    ngx_msec_t              until;
+    ngx_http_iothub_gate_t  gate;
+
+    until = ngx_current_msec;
+    why = NGX_HTTP_IOTHUB_NO_RESULT;
+
+    /* a copy: who looks is no probe */
+
+    gate.word = __atomic_load_n(&hub->shm->gates[which].word,
+                                __ATOMIC_RELAXED);
+
+    state = ngx_http_iothub_gate_check(&gate, ngx_current_msec, &until, &why,
+                                       &probe);
+
+    *left_ms = until - ngx_current_msec;
+    *reason = why;
+
+    return (state == NGX_HTTP_IOTHUB_GATE_CLOSED
+            || state == NGX_HTTP_IOTHUB_GATE_PROBING) ? NGX_BUSY : NGX_OK;
+}
+
+
+const char *
+ngx_http_iothub_throttle_gate_name(ngx_http_iothub_gate_e which)
+{
+    return ngx_http_iothub_throttle_gates[which].name;
+}
+
+
+ngx_msec_t
+ngx_http_iothub_throttle_backlog(ngx_http_iothub_hub_t *hub)
+{
+    ngx_msec_t                   wait;
+    ngx_http_iothub_gate_rate_t  rate;
+
+    /* a turn of a copy */
+
+    rate.word = __atomic_load_n(&hub->shm->rate.word, __ATOMIC_RELAXED);
+
+    (void) ngx_http_iothub_gate_rate_book(&rate, hub->rate, hub->burst,
+                                          ngx_current_msec,
+                                          NGX_HTTP_IOTHUB_GATE_MAX_WAIT,
+                                          &wait);
+    return wait;
+}

@@ -109,6 +109,23 @@ void ngx_http_iothub_throttle_keep(ngx_http_iothub_throttle_t *th);
 void ngx_http_iothub_throttle_leave(ngx_http_iothub_throttle_t *th,
     ngx_http_iothub_operation_e operation);
 
+/*
+ * How a gate is, for people; changes nothing.  NGX_OK: open, or about to be
+ * tried; NGX_BUSY: closed for left_ms yet, for that reason.
+ */
+
+ngx_int_t ngx_http_iothub_throttle_gate(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_gate_e which, ngx_msec_t *left_ms,
+    ngx_http_iothub_result_e *reason);
+
+/* The name of a gate. */
+
+const char *ngx_http_iothub_throttle_gate_name(ngx_http_iothub_gate_e which);
+
+/* How long a creation that came now would wait for its turn, ms. */
+
+ngx_msec_t ngx_http_iothub_throttle_backlog(ngx_http_iothub_hub_t *hub);
+
 /* Gives back a probe that comes to nothing: the next delivery becomes it. */
 
 void ngx_http_iothub_throttle_drop(ngx_http_iothub_throttle_t *th);

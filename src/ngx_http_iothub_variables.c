@@ -305,27 +305,20 @@ static ngx_int_t
 ngx_http_iothub_variable_result(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t               word;
-    ngx_http_iothub_ctx_t  *ctx;
+    ngx_str_t                  word;
+    ngx_http_iothub_ctx_t     *ctx;
+    ngx_http_iothub_result_e   result;
 
     ctx = ngx_http_iothub_find_ctx(r);
 
-    if (ctx == NULL || ctx->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+    result = ctx ? ngx_http_iothub_outcome(ctx) : NGX_HTTP_IOTHUB_NO_RESULT;
 
-        /* a delivery that was cut off has a result all the same */
-
-        if (ctx == NULL
-            || ctx->delivery.result == NGX_HTTP_IOTHUB_NO_RESULT)
-        {
-            v->not_found = 1;
-            return NGX_OK;
-        }
-
-        word = ngx_http_iothub_results[ctx->delivery.result].word;
-
-    } else {
-        word = ngx_http_iothub_results[ctx->result].word;
+    if (result == NGX_HTTP_IOTHUB_NO_RESULT) {
+        v->not_found = 1;
+        return NGX_OK;
     }
+
+    word = ngx_http_iothub_results[result].word;
 
     return ngx_http_iothub_variables_set(v, &word);
 }

@@ -10,11 +10,15 @@
 
 /* one more for each change of ngx_http_iothub_shm_t */
 
-#define NGX_HTTP_IOTHUB_ZONE_VERSION   1
+#define NGX_HTTP_IOTHUB_ZONE_VERSION   2
 
 /* what the slab allocator keeps for itself, with room for small things */
 
 #define NGX_HTTP_IOTHUB_ZONE_OVERHEAD  (8 * ngx_pagesize)
+
+/* of all of a zone, the part that metrics may take */
+
+#define NGX_HTTP_IOTHUB_ZONE_METRICS   32
 
 /* milliseconds, and buckets: the largest cache is gone round in days */
 
@@ -27,6 +31,10 @@ static ngx_int_t ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone,
 static void ngx_http_iothub_zone_new_keys(ngx_http_iothub_shm_t *shm);
 static ngx_int_t ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub);
+static ngx_http_iothub_metrics_t *ngx_http_iothub_zone_metrics(
+    ngx_slab_pool_t *shpool, size_t size, ngx_core_conf_t *ccf);
+static ngx_int_t ngx_http_iothub_zone_init_metrics(ngx_shm_zone_t *shm_zone,
+    void *data);
 static void ngx_http_iothub_zone_restore(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone,
@@ -42,6 +50,7 @@ size_t
 ngx_http_iothub_zone_min_size(void)
 {
     return NGX_HTTP_IOTHUB_ZONE_OVERHEAD
+           + ngx_align(ngx_http_iothub_metrics_size(1), ngx_pagesize)
            + ngx_align(ngx_http_iothub_identity_min_size(), ngx_pagesize);
 }
 
@@ -72,6 +81,11 @@ ngx_http_iothub_zone_add(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     hub->shm_zone->init = ngx_http_iothub_zone_init;
     hub->shm_zone->data = hub;
+
+    /* worker_processes may follow http{} */
+
+    hub->ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
+                                                ngx_core_module);
 
     return NGX_OK;
 }
@@ -189,6 +203,12 @@ ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
     ngx_sprintf(shpool->log_ctx, " in iothub zone \"%V\"%Z",
                 &shm_zone->shm.name);
 
+    hub->shm->metrics = ngx_http_iothub_zone_metrics(shpool, hub->zone_size,
+                                                     hub->ccf);
+    if (hub->shm->metrics == NULL) {
+        return NGX_ERROR;
+    }
+
     /* all pages that are left, as one block */
 
     hub->shm->identity_size = shpool->pfree * ngx_pagesize;
@@ -204,6 +224,33 @@ ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
 
     return ngx_http_iothub_identity_init(hub->shm->identity,
                                          hub->shm->identity_size, key);
+}
+
+
+/* a slot for each worker, as far as the size goes */
+
+static ngx_http_iothub_metrics_t *
+ngx_http_iothub_zone_metrics(ngx_slab_pool_t *shpool, size_t size,
+    ngx_core_conf_t *ccf)
+{
+    size_t                      most;
+    ngx_uint_t                  n;
+    ngx_http_iothub_metrics_t  *metrics;
+
+    most = size / NGX_HTTP_IOTHUB_ZONE_METRICS
+           / sizeof(ngx_http_iothub_metrics_slot_t);
+
+    n = ngx_min((ngx_uint_t) ccf->worker_processes,
+                NGX_HTTP_IOTHUB_METRICS_SLOTS);
+    n = ngx_max(ngx_min(n, most), 1);
+
+    metrics = ngx_slab_calloc(shpool, ngx_http_iothub_metrics_size(n));
+
+    if (metrics) {
+        ngx_http_iothub_metrics_init(metrics, n, &shpool->mutex);
+    }
+
+    return metrics;
 }
 
 
@@ -296,21 +343,83 @@ ngx_http_iothub_zone_read_state(ngx_shm_zone_t *shm_zone, ngx_file_t *file,
 }
 
 
+ngx_int_t
+ngx_http_iothub_zone_add_metrics(ngx_conf_t *cf,
+    ngx_http_iothub_metrics_t **metrics)
+{
+    size_t           size;
+    ngx_shm_zone_t  *shm_zone;
+
+    static ngx_str_t  name = ngx_string("iothub");
+
+    size = NGX_HTTP_IOTHUB_ZONE_OVERHEAD
+           + ngx_align(ngx_http_iothub_metrics_size(1), ngx_pagesize);
+
+    shm_zone = ngx_shared_memory_add(cf, &name, size,
+                                     &ngx_http_iothub_module);
+    if (shm_zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    shm_zone->init = ngx_http_iothub_zone_init_metrics;
+    shm_zone->data = metrics;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_zone_init_metrics(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_iothub_metrics_t  **old = data;
+
+    ngx_slab_pool_t             *shpool;
+    ngx_http_iothub_metrics_t  **metrics;
+
+    metrics = shm_zone->data;
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (old) {
+        *metrics = *old;
+        return NGX_OK;
+    }
+
+    if (shm_zone->shm.exists) {
+        *metrics = shpool->data;
+        return NGX_OK;
+    }
+
+    *metrics = ngx_slab_calloc(shpool, ngx_http_iothub_metrics_size(1));
+    if (*metrics == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_iothub_metrics_init(*metrics, 1, &shpool->mutex);
+    shpool->data = *metrics;
+
+    return NGX_OK;
+}
+
+
 void
 ngx_http_iothub_zone_init_worker(ngx_cycle_t *cycle, ngx_array_t *hubs)
 {
     ngx_uint_t               i;
     ngx_http_iothub_hub_t  **hub;
 
-    if (ngx_process == NGX_PROCESS_HELPER
-        || (ngx_process == NGX_PROCESS_WORKER && ngx_worker != 0))
-    {
-        return;
-    }
-
     hub = hubs->elts;
 
     for (i = 0; i < hubs->nelts; i++) {
+
+        hub[i]->counts = ngx_http_iothub_metrics_slot(hub[i]->shm->metrics,
+                                                      ngx_worker);
+
+        if (ngx_process == NGX_PROCESS_HELPER
+            || (ngx_process == NGX_PROCESS_WORKER && ngx_worker != 0))
+        {
+            continue;
+        }
+
         hub[i]->sweep.handler = ngx_http_iothub_zone_sweep;
         hub[i]->sweep.data = hub[i];
         hub[i]->sweep.log = cycle->log;

@@ -2,9 +2,9 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 /*
- * zone: a hub's shared memory: identity cache, gates and rate, and the key
- * that works.  It is kept over a reload, and over a restart in a state file
- * if there is one.
+ * zone: a hub's shared memory: identity cache, gates and rate, the key that
+ * works, and metrics.  It is kept over a reload; the cache is kept over a
+ * restart in a state file, if there is one.
  */
 
 #ifndef _NGX_HTTP_IOTHUB_ZONE_H_INCLUDED_
@@ -14,6 +14,7 @@
 #include "ngx_http_iothub_hub.h"
 #include "ngx_http_iothub_gate.h"
 #include "ngx_http_iothub_identity.h"
+#include "ngx_http_iothub_metrics.h"
 
 
 /* what is said once a minute, by kind: see the alarm room */
@@ -42,6 +43,7 @@ struct ngx_http_iothub_shm_s {
     uint64_t                         version;    /* of this structure */
     size_t                           identity_size;
     ngx_http_iothub_identity_shm_t  *identity;
+    ngx_http_iothub_metrics_t       *metrics;
 
     /*
      * The fingerprint of the key that the hub accepted while it refused
@@ -68,7 +70,18 @@ size_t ngx_http_iothub_zone_min_size(void);
 ngx_int_t ngx_http_iothub_zone_add(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 
-/* Starts tidying the caches, once a minute, in one of the workers. */
+/*
+ * Adds a zone for the metrics of webhooks whose hub is not known: a variable
+ * names none.  metrics is set when it is there.
+ */
+
+ngx_int_t ngx_http_iothub_zone_add_metrics(ngx_conf_t *cf,
+    ngx_http_iothub_metrics_t **metrics);
+
+/*
+ * Finds each hub's metrics of this worker; in one of the workers, starts
+ * tidying the caches, once a minute.
+ */
 
 void ngx_http_iothub_zone_init_worker(ngx_cycle_t *cycle, ngx_array_t *hubs);
 

@@ -70,7 +70,7 @@ sub block {
         policy gateway;
         key_file keys;
         tls off;
-        zone 84k;
+        zone 88k;
         register $register rate=off;
         proxy_read_timeout ${\ ($READ_TIMEOUT * 1000)}ms;
         proxy_buffer_size $buffer;

@@ -18,6 +18,8 @@ static ngx_pool_t             *pool;
 static ngx_http_iothub_hub_t   hub;
 static ngx_time_t              clock_now;
 
+static ngx_http_iothub_metrics_counts_t  counts;
+
 
 static void
 set_key(ngx_uint_t i, const char *text)
@@ -159,6 +161,7 @@ main(void)
     pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, &log);
 
     ngx_cached_time = &clock_now;
+    hub.counts = &counts;
 
     ngx_str_set(&hub.policy, "gateway");
     set_key(0, "the primary key");

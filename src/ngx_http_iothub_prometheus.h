@@ -1,0 +1,27 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+/*
+ * prometheus: the text format of Prometheus, version 0.0.4.
+ * https://prometheus.io/docs/instrumenting/exposition_formats/
+ */
+
+#ifndef _NGX_HTTP_IOTHUB_PROMETHEUS_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_PROMETHEUS_H_INCLUDED_
+
+
+#include "ngx_http_iothub_report.h"
+
+
+/*
+ * Writes n snapshots, and the webhooks without a known hub unless hubless is
+ * NULL; rep->failed if there is no memory.
+ */
+
+void ngx_http_iothub_prometheus(ngx_http_iothub_report_t *rep,
+    ngx_http_iothub_snapshot_t *snapshots, ngx_uint_t n,
+    ngx_http_iothub_main_conf_t *imcf,
+    ngx_http_iothub_metrics_counts_t *hubless);
+
+
+#endif /* _NGX_HTTP_IOTHUB_PROMETHEUS_H_INCLUDED_ */
