@@ -41,14 +41,6 @@ static ngx_int_t ngx_http_iothub_gate_left(uint64_t word, ngx_msec_t now_ms,
 static ngx_uint_t ngx_http_iothub_gate_holds(uint64_t word, uint64_t now);
 
 
-ngx_int_t
-ngx_http_iothub_gate_rate_take(ngx_http_iothub_gate_rate_t *gr,
-    ngx_uint_t rate, ngx_uint_t burst, ngx_msec_t now_ms, ngx_msec_t *wait_ms)
-{
-    return ngx_http_iothub_gate_rate_book(gr, rate, burst, now_ms, 0, wait_ms);
-}
-
-
 /*
  * GCRA: the word is the time at which the bucket will be full again.  Taking
  * a turn moves it on by one interval; a turn is due while the word is no more

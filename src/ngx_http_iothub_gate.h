@@ -70,23 +70,17 @@ typedef struct {
 
 
 /*
- * Takes a turn of the token bucket, if there is one now.  rate is in
- * thousandths of a turn per second (80r/m is 1333), 0 is "rate=off"; burst is
- * the size of the bucket, the turns that may be taken at once after a rest,
- * at least 1.  Over all workers and in any time t, no more than rate * t +
- * burst are given.  Returns NGX_OK, and *wait_ms is 0; or NGX_AGAIN, and in
- * *wait_ms milliseconds there will be a turn, if nobody else takes it.
- */
-ngx_int_t ngx_http_iothub_gate_rate_take(ngx_http_iothub_gate_rate_t *gr,
-    ngx_uint_t rate, ngx_uint_t burst, ngx_msec_t now_ms, ngx_msec_t *wait_ms);
-
-/*
- * The same, but books a turn that comes within max_wait_ms (MAX_WAIT at the
- * most).  NGX_OK: the turn is the caller's once *wait_ms (0: now) have
- * passed, without asking again.  NGX_AGAIN: none is free so soon, nothing was
- * booked, and *wait_ms is how long it would have been.  So a creation that
- * gets no turn before its deadline is known at once, and those that do
- * get one are served in order.
+ * Takes a turn of the token bucket that comes within max_wait_ms (MAX_WAIT at
+ * the most), now or booked.  rate is in thousandths of a turn per second
+ * (80r/m is 1333), 0 is "rate=off"; burst is the size of the bucket, the turns
+ * that may be taken at once after a rest, at least 1.  Over all workers and in
+ * any time t, no more than rate * t + burst are given.
+ *
+ * NGX_OK: the turn is the caller's once *wait_ms (0: now) have passed, without
+ * asking again.  NGX_AGAIN: none is free so soon, nothing was booked, and
+ * *wait_ms is how long it would have been.  So a creation that gets no turn
+ * before its deadline is known at once, and those that do get one are served
+ * in order.
  */
 ngx_int_t ngx_http_iothub_gate_rate_book(ngx_http_iothub_gate_rate_t *gr,
     ngx_uint_t rate, ngx_uint_t burst, ngx_msec_t now_ms,

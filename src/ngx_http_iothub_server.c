@@ -28,7 +28,7 @@ typedef struct {
 static ngx_int_t ngx_http_iothub_server_keep(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_server_proxy(ngx_conf_t *cf,
-    ngx_http_iothub_hub_t *hub, ngx_uint_t message_only);
+    ngx_http_iothub_hub_t *hub, ngx_uint_t messages_only);
 static ngx_int_t ngx_http_iothub_server_set(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_module_t *module, void *conf);
 static ngx_int_t ngx_http_iothub_server_set_all(ngx_conf_t *cf, void *conf,

@@ -392,6 +392,12 @@ ngx_http_iothub_throttle_close(ngx_http_iothub_throttle_t *th,
     th->probes[which] = 0;
     th->retry_after = (time + 999) / 1000;
 
+    /* a worker that is being replaced may have keys that are, too */
+
+    if (reason == NGX_HTTP_IOTHUB_CREDENTIALS && ngx_exiting) {
+        return;
+    }
+
     if (ngx_http_iothub_gate_close(&th->hub->shm->gates[which],
                                    ngx_current_msec, ngx_current_msec + time,
                                    reason)

@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use IO::Socket::INET;
 use JSON::PP qw(decode_json);
 use MIME::Base64 qw(encode_base64);
 use Test::More;
@@ -30,7 +31,7 @@ my %more = (
     rotated => 'register missing rate=off;', refused => '',
     connect => '',
     missing => '', first => 'register first;', stale => 'register first;',
-    disabled => '', unread => '',
+    disabled => '', unread => '', replaced => '',
 );
 
 my (%keys, %policies);
@@ -483,6 +484,43 @@ $hub->settings({ disabled_status => 404 });
 
 
 # ---- tokens are renewed under load
+
+# ---- a worker that is replaced, with keys that are
+
+{
+    my @new = (new_key(), new_key());
+    my @sockets;
+
+    $hub->add(devices(replaced => 1, 3));
+    hub_has('replaced', @new);
+    $hub->faults([{ op => 'send', device_re => '^replaced[12]$', times => 2,
+                    delay => 3000 }]);
+
+    for my $device (devices(replaced => 1, 2)) {
+        my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+                                           PeerPort => $t->port)
+            or die "connect: $!";
+
+        $socket->print(webhook($device));
+        push @sockets, $socket;
+    }
+
+    ok($t->_until(15, sub { $hub->faults->[0]{hits} == 2 }),
+       'replaced: two messages with the old keys are under way');
+    set_keys('replaced', @new);
+    ok($t->reload(conf()), 'replaced: reloaded with the new ones');
+
+    for my $socket (@sockets) {
+        like(<$socket> // '', qr{^HTTP/1\.1 503 },
+             'replaced: the old keys are refused');
+    }
+
+    my ($answer) = $t->parallel([webhook('replaced3')], 1);
+
+    is($answer->{status}, 204, 'replaced: the new ones are not');
+    $hub->faults([]);
+}
+
 
 SKIP: {
     my $renewing = IoTHubTest->new;

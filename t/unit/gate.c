@@ -18,7 +18,8 @@
 #define A       (((uint64_t) 0xaaaaaaaaaa << 24) | 1)
 #define B       (((uint64_t) 0xbbbbbbbbbb << 24) | 1)
 
-#define take    ngx_http_iothub_gate_rate_take
+#define take(gr, rate, burst, now, wait)                                      \
+    ngx_http_iothub_gate_rate_book(gr, rate, burst, now, 0, wait)
 #define book    ngx_http_iothub_gate_rate_book
 
 #define check(gate, now, until, probe)                                        \

@@ -633,7 +633,7 @@ turns(void *data)
             now = add(&clock_ms, 1);
         }
 
-        if (ngx_http_iothub_gate_rate_take(&bucket, 1500000, 20, now, &wait)
+        if (ngx_http_iothub_gate_rate_book(&bucket, 1500000, 20, now, 0, &wait)
             == NGX_OK)
         {
             add(&granted, 1);
