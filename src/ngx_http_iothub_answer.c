@@ -18,6 +18,8 @@ static ngx_uint_t ngx_http_iothub_answer_status(
 static ngx_int_t ngx_http_iothub_answer_text(ngx_http_request_t *r,
     const ngx_http_iothub_result_t *result, ngx_uint_t status,
     const char *detail, ngx_str_t *text);
+static ngx_int_t ngx_http_iothub_answer_retry_after(ngx_http_request_t *r,
+    ngx_uint_t seconds);
 static ngx_int_t ngx_http_iothub_answer_header(ngx_http_request_t *r,
     const char *name, ngx_str_t *value);
 
@@ -28,7 +30,7 @@ ngx_http_iothub_answer(ngx_http_request_t *r,
     const char *detail, ngx_uint_t retry_after)
 {
     ngx_int_t                        rc;
-    ngx_str_t                        type, value;
+    ngx_str_t                        type;
     ngx_uint_t                       status;
     ngx_http_complex_value_t         cv;
     const ngx_http_iothub_result_t  *row;
@@ -50,34 +52,17 @@ ngx_http_iothub_answer(ngx_http_request_t *r,
         }
     }
 
-    if (result == NGX_HTTP_IOTHUB_BAD_METHOD) {
-        value = conf->source->allow;
-
-        if (ngx_http_iothub_answer_header(r, "Allow", &value) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (result == NGX_HTTP_IOTHUB_BAD_METHOD
+        && ngx_http_iothub_answer_header(r, "Allow", &conf->source->allow)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
-    if (row->retry_after) {
-
-        if (retry_after == 0) {
-            retry_after = NGX_HTTP_IOTHUB_RETRY_AFTER;
-        }
-
-        retry_after = ngx_min(retry_after, NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
-
-        value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-        if (value.data == NULL) {
-            return NGX_ERROR;
-        }
-
-        value.len = ngx_sprintf(value.data, "%ui", retry_after) - value.data;
-
-        if (ngx_http_iothub_answer_header(r, "Retry-After", &value)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
+    if (row->retry_after
+        && ngx_http_iothub_answer_retry_after(r, retry_after) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (status == NGX_HTTP_IOTHUB_UNPROCESSABLE) {
@@ -230,6 +215,30 @@ ngx_http_iothub_answer_text(ngx_http_request_t *r,
     text->len = p - text->data;
 
     return NGX_OK;
+}
+
+
+/* 0: it is not known when to come again */
+
+static ngx_int_t
+ngx_http_iothub_answer_retry_after(ngx_http_request_t *r, ngx_uint_t seconds)
+{
+    ngx_str_t  value;
+
+    if (seconds == 0) {
+        seconds = NGX_HTTP_IOTHUB_RETRY_AFTER;
+    }
+
+    seconds = ngx_min(seconds, NGX_HTTP_IOTHUB_RETRY_AFTER_MAX);
+
+    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.len = ngx_sprintf(value.data, "%ui", seconds) - value.data;
+
+    return ngx_http_iothub_answer_header(r, "Retry-After", &value);
 }
 
 

@@ -68,6 +68,8 @@ static ngx_int_t ngx_http_iothub_delivery_enter(ngx_http_iothub_delivery_t *d,
 static ngx_int_t ngx_http_iothub_delivery_call(ngx_http_iothub_delivery_t *d,
     ngx_int_t rc);
 static void ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex);
+static ngx_uint_t ngx_http_iothub_delivery_answer_status(
+    ngx_http_iothub_delivery_t *d, ngx_http_iothub_operation_e operation);
 static void ngx_http_iothub_delivery_note(ngx_http_iothub_delivery_t *d,
     ngx_http_iothub_hub_error_t *err);
 static void ngx_http_iothub_delivery_send_answer(
@@ -89,6 +91,8 @@ static void ngx_http_iothub_delivery_not_created(
     ngx_http_iothub_delivery_t *d, ngx_http_iothub_result_e result,
     const char *detail);
 static void ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_all_refused(
+    ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_credentials(
     ngx_http_iothub_delivery_t *d, const char *detail);
 static ngx_uint_t ngx_http_iothub_delivery_may_ask(
@@ -749,14 +753,7 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     d->request->connection->log->action = "delivering to the hub";
 
-    /*
-     * An answer without its end is none; but where the end was not waited
-     * for, the status says enough, unless it is the body that was asked for.
-     */
-
-    status = (ex->complete
-              || (ex->cut && operation != NGX_HTTP_IOTHUB_OPERATION_ASK))
-             ? ex->status : 0;
+    status = ngx_http_iothub_delivery_answer_status(d, operation);
 
     ngx_http_iothub_hub_error_parse(status, &ex->error, &ex->answer, &err);
 
@@ -785,23 +782,41 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
 
     ngx_http_iothub_delivery_steps[d->last].answer(d, verdict);
 
-    if (d->done) {
-
-        /* the outcome stays what was told */
-
-        d->result = result;
-        d->detail = detail;
-
-        ngx_http_iothub_delivery_unask(d);
-        ngx_http_iothub_delivery_release(d);
-        ngx_http_iothub_throttle_drop(&d->throttle);
-
-        ngx_http_iothub_delivery_log(d, NGX_LOG_ERR, "iothub call ended after "
-                                     "the deadline");
+    if (!d->done) {
+        ngx_post_event(&d->event, &ngx_posted_events);
         return;
     }
 
-    ngx_post_event(&d->event, &ngx_posted_events);
+    /* the outcome stays what was told */
+
+    d->result = result;
+    d->detail = detail;
+
+    ngx_http_iothub_delivery_unask(d);
+    ngx_http_iothub_delivery_release(d);
+    ngx_http_iothub_throttle_drop(&d->throttle);
+
+    ngx_http_iothub_delivery_log(d, NGX_LOG_ERR, "iothub call ended after the "
+                                 "deadline");
+}
+
+
+/*
+ * An answer without its end is none; but where the end was not waited for,
+ * the status says enough, unless it is the body that was asked for.
+ */
+
+static ngx_uint_t
+ngx_http_iothub_delivery_answer_status(ngx_http_iothub_delivery_t *d,
+    ngx_http_iothub_operation_e operation)
+{
+    ngx_http_iothub_exchange_t  *ex;
+
+    ex = &d->exchange;
+
+    return (ex->complete
+            || (ex->cut && operation != NGX_HTTP_IOTHUB_OPERATION_ASK))
+           ? ex->status : 0;
 }
 
 
@@ -1223,34 +1238,41 @@ ngx_http_iothub_delivery_refused(ngx_http_iothub_delivery_t *d)
     }
 
     if (d->refused) {
-
-        if (!d->asked
-            && !d->registry_refuses
-            && d->throttle.probes[NGX_HTTP_IOTHUB_GATE_SEND] == 0
-            && !ngx_http_iothub_throttle_quiet(&d->throttle))
-        {
-            /* why, nobody knows: it says nothing of other devices */
-
-            ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
-                                         "the hub refuses messages of this "
-                                         "device, and could not be asked why");
-            return;
-        }
-
-        if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
-            ngx_http_iothub_alarm_messages(d->hub,
-                                           d->request->connection->log);
-        }
-
-        ngx_http_iothub_delivery_credentials(d,
-                                     "the hub refuses every key, or the "
-                                     "policy lacks device connect");
+        ngx_http_iothub_delivery_all_refused(d);
         return;
     }
 
     ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_UNAVAILABLE,
                                  "the hub has the identity, and does not "
                                  "take messages for it yet");
+}
+
+
+/* by 401 or 403, and nobody can be asked why: is it this device, or all? */
+
+static void
+ngx_http_iothub_delivery_all_refused(ngx_http_iothub_delivery_t *d)
+{
+    if (!d->asked
+        && !d->registry_refuses
+        && d->throttle.probes[NGX_HTTP_IOTHUB_GATE_SEND] == 0
+        && !ngx_http_iothub_throttle_quiet(&d->throttle))
+    {
+        /* nobody knows: it says nothing of other devices */
+
+        ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,
+                                     "the hub refuses messages of this "
+                                     "device, and could not be asked why");
+        return;
+    }
+
+    if (ngx_http_iothub_throttle_doubts(&d->throttle)) {
+        ngx_http_iothub_alarm_messages(d->hub, d->request->connection->log);
+    }
+
+    ngx_http_iothub_delivery_credentials(d,
+                                         "the hub refuses every key, or the "
+                                         "policy lacks device connect");
 }
 
 

@@ -37,6 +37,8 @@ static ngx_int_t ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
     ngx_http_iothub_result_e result, const char *detail);
 static ngx_int_t ngx_http_iothub_parse(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_deliver(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_validation(ngx_http_iothub_webhook_t *wh,
     ngx_str_t *code);
 static ngx_int_t ngx_http_iothub_elements(ngx_http_iothub_ctx_t *ctx,
@@ -74,6 +76,10 @@ static ngx_int_t ngx_http_iothub_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_system_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_content_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx, ngx_str_t *type, ngx_str_t *encoding);
+static ngx_int_t ngx_http_iothub_check_message(ngx_http_iothub_ctx_t *ctx,
+    ngx_str_t *type);
 static ngx_uint_t ngx_http_iothub_is_json(ngx_str_t *type);
 static ngx_int_t ngx_http_iothub_app_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
@@ -295,11 +301,9 @@ static void
 ngx_http_iothub_body_handler(ngx_http_request_t *r)
 {
     ngx_int_t                    rc;
-    ngx_str_t                    code;
     const char                  *detail;
     ngx_http_iothub_ctx_t       *ctx;
     ngx_http_iothub_delivery_t  *d;
-    ngx_http_iothub_elements_t   elements;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_iothub_module);
 
@@ -334,26 +338,8 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
         rc = ngx_http_iothub_parse(r, ctx);
     }
 
-    if (rc == NGX_OK
-        && (ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_VALIDATION)
-        && ngx_http_iothub_validation(&ctx->webhook, &code) == NGX_OK)
-    {
-        if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
-            ngx_http_iothub_finalize(r, ctx);
-            return;
-        }
-
-        ngx_http_finalize_request(r, ngx_http_iothub_answer_validation(r,
-                                                                  &code));
-        return;
-    }
-
     if (rc == NGX_OK) {
-        rc = ngx_http_iothub_elements(ctx, &elements);
-
-        rc = (rc == NGX_DECLINED) ? ngx_http_iothub_one(r, ctx)
-             : (rc == NGX_OK) ? ngx_http_iothub_each(r, ctx, &elements)
-             : rc;
+        rc = ngx_http_iothub_deliver(r, ctx);
     }
 
     if (rc == NGX_OK) {
@@ -371,6 +357,38 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
 
     ngx_http_iothub_log(ctx);
     ngx_http_iothub_finalize(r, ctx);
+}
+
+
+/* NGX_OK: what follows follows by itself; NGX_DONE: the result is set */
+
+static ngx_int_t
+ngx_http_iothub_deliver(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   code;
+    ngx_http_iothub_elements_t  elements;
+
+    if ((ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_VALIDATION)
+        && ngx_http_iothub_validation(&ctx->webhook, &code) == NGX_OK)
+    {
+        if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
+            ngx_http_iothub_finalize(r, ctx);
+            return NGX_OK;
+        }
+
+        ngx_http_finalize_request(r, ngx_http_iothub_answer_validation(r,
+                                                                  &code));
+        return NGX_OK;
+    }
+
+    rc = ngx_http_iothub_elements(ctx, &elements);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_one(r, ctx);
+    }
+
+    return (rc == NGX_OK) ? ngx_http_iothub_each(r, ctx, &elements) : rc;
 }
 
 
@@ -1273,46 +1291,19 @@ static ngx_int_t
 ngx_http_iothub_system_headers(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_int_t                    rc;
-    ngx_str_t                    values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS], text;
-    ngx_uint_t                   i;
-    ngx_http_iothub_header_t    *h;
-    ngx_http_iothub_message_t   *message;
-    ngx_http_iothub_loc_conf_t  *conf;
+    ngx_int_t                   rc;
+    ngx_str_t                   values[NGX_HTTP_IOTHUB_SYSTEM_HEADERS];
+    ngx_uint_t                  i;
+    ngx_http_iothub_header_t   *h;
+    ngx_http_iothub_message_t  *message;
 
-    conf = ctx->conf;
     message = &ctx->delivery.message;
 
-    values[NGX_HTTP_IOTHUB_CONTENTTYPE] = ngx_http_iothub_json_type;
-    values[NGX_HTTP_IOTHUB_CONTENTENCODING] = ngx_http_iothub_utf_8;
-
-    if (ngx_http_iothub_is_body(ctx)
-        && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON)
-    {
-        /* what the sender says it is, if anything */
-
-        ngx_str_null(&values[NGX_HTTP_IOTHUB_CONTENTTYPE]);
-        ngx_str_null(&values[NGX_HTTP_IOTHUB_CONTENTENCODING]);
-
-        if (r->headers_in.content_type) {
-            values[NGX_HTTP_IOTHUB_CONTENTTYPE] =
-                                         r->headers_in.content_type->value;
-        }
-    }
-
-    if ((conf->content_type
-         && ngx_http_complex_value(r, conf->content_type,
-                                   &values[NGX_HTTP_IOTHUB_CONTENTTYPE])
-            != NGX_OK)
-        || (conf->content_encoding
-            && ngx_http_complex_value(r, conf->content_encoding,
+    if (ngx_http_iothub_content_headers(r, ctx,
+                                  &values[NGX_HTTP_IOTHUB_CONTENTTYPE],
                                   &values[NGX_HTTP_IOTHUB_CONTENTENCODING])
-               != NGX_OK))
-    {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_iothub_event_set_time(r->pool, &ctx->event) != NGX_OK
+        != NGX_OK
+        || ngx_http_iothub_event_set_time(r->pool, &ctx->event) != NGX_OK
         || ngx_http_iothub_event_message_id(r->pool, &ctx->event,
                                           &values[NGX_HTTP_IOTHUB_MESSAGEID])
            != NGX_OK)
@@ -1323,23 +1314,10 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
     ctx->event.message_id = values[NGX_HTTP_IOTHUB_MESSAGEID];
     values[NGX_HTTP_IOTHUB_CREATIONTIME] = ctx->event.time;
 
-    /* a template that the hub could not read would be lost in its routes */
-
-    if (conf->message
-        && ngx_http_iothub_is_json(&values[NGX_HTTP_IOTHUB_CONTENTTYPE]))
-    {
-        rc = ngx_http_iothub_webhook_embed(&message->body, &text);
-
-        if (rc == NGX_DECLINED) {
-            return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
-                                          "iothub_message made no JSON of "
-                                          "this webhook, and the content "
-                                          "type is JSON");
-        }
-
-        if (rc != NGX_OK) {
-            return NGX_ERROR;
-        }
+    rc = ngx_http_iothub_check_message(ctx,
+                                       &values[NGX_HTTP_IOTHUB_CONTENTTYPE]);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     for (i = 0; i < NGX_HTTP_IOTHUB_SYSTEM_HEADERS; i++) {
@@ -1365,6 +1343,69 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/* what the message is: by the configuration, else JSON, else as the sender */
+
+static ngx_int_t
+ngx_http_iothub_content_headers(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx, ngx_str_t *type, ngx_str_t *encoding)
+{
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    conf = ctx->conf;
+
+    *type = ngx_http_iothub_json_type;
+    *encoding = ngx_http_iothub_utf_8;
+
+    if (ngx_http_iothub_is_body(ctx)
+        && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON)
+    {
+        /* what the sender says it is, if anything */
+
+        ngx_str_null(type);
+        ngx_str_null(encoding);
+
+        if (r->headers_in.content_type) {
+            *type = r->headers_in.content_type->value;
+        }
+    }
+
+    if ((conf->content_type
+         && ngx_http_complex_value(r, conf->content_type, type) != NGX_OK)
+        || (conf->content_encoding
+            && ngx_http_complex_value(r, conf->content_encoding, encoding)
+               != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* a template that the hub could not read would be lost in its routes */
+
+static ngx_int_t
+ngx_http_iothub_check_message(ngx_http_iothub_ctx_t *ctx, ngx_str_t *type)
+{
+    ngx_int_t  rc;
+    ngx_str_t  text;
+
+    if (ctx->conf->message == NULL || !ngx_http_iothub_is_json(type)) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_iothub_webhook_embed(&ctx->delivery.message.body, &text);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
+                                      "iothub_message made no JSON of this "
+                                      "webhook, and the content type is JSON");
+    }
+
+    return rc;
 }
 
 

@@ -35,6 +35,8 @@ static ngx_int_t ngx_http_iothub_server_set_all(ngx_conf_t *cf, void *conf,
     const char *const (*lines)[8]);
 static ngx_int_t ngx_http_iothub_server_endpoint(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_uint_t which, ngx_str_t *upstream);
+static ngx_int_t ngx_http_iothub_server_pass(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub, ngx_uint_t which, ngx_str_t *upstream);
 static ngx_int_t ngx_http_iothub_server_tls(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_uint_t which);
 static const char *ngx_http_iothub_server_ca_bundle(void);
@@ -517,15 +519,9 @@ static ngx_int_t
 ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     ngx_uint_t which, ngx_str_t *upstream)
 {
-    u_char                     *url, *host;
-    const char                 *words[4];
-    ngx_http_module_t          *module;
-    ngx_http_upstream_conf_t   *ucf;
-    ngx_http_core_loc_conf_t   *clcf;
-    ngx_http_iothub_endpoint_t *endpoint;
-
-    endpoint = ngx_http_iothub_hub_endpoint(hub,
-                              ngx_http_iothub_server_proxies[which].endpoint);
+    ngx_http_module_t         *module;
+    ngx_http_upstream_conf_t  *ucf;
+    ngx_http_core_loc_conf_t  *clcf;
 
     if (ngx_http_iothub_server_set_all(cf, hub->proxy_defaults[which],
                                        ngx_http_iothub_server_defaults)
@@ -536,40 +532,8 @@ ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
            != NGX_OK
         || ngx_http_iothub_server_set_all(cf, hub->proxy[which],
                                           ngx_http_iothub_server_fixed)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    url = ngx_pnalloc(cf->pool, sizeof("https://") + upstream->len);
-    host = ngx_pnalloc(cf->pool, endpoint->host.len + 1);
-
-    if (url == NULL || host == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_sprintf(url, "%s%V%Z", hub->tls ? "https://" : "http://", upstream);
-    ngx_sprintf(host, "%V%Z", &endpoint->host);
-
-    words[0] = "proxy_set_header";
-    words[1] = "Host";
-    words[2] = (char *) host;
-    words[3] = NULL;
-
-    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                 hub->proxy[which], words)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    words[0] = "proxy_pass";
-    words[1] = (char *) url;
-    words[2] = NULL;
-
-    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                 hub->proxy[which], words)
-        != NGX_OK)
+           != NGX_OK
+        || ngx_http_iothub_server_pass(cf, hub, which, upstream) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -601,6 +565,50 @@ ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     }
 
     return NGX_OK;
+}
+
+
+/* where to, and the Host header */
+
+static ngx_int_t
+ngx_http_iothub_server_pass(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
+    ngx_uint_t which, ngx_str_t *upstream)
+{
+    u_char                      *url, *host;
+    const char                  *words[4];
+    ngx_http_iothub_endpoint_t  *endpoint;
+
+    endpoint = ngx_http_iothub_hub_endpoint(hub,
+                              ngx_http_iothub_server_proxies[which].endpoint);
+
+    url = ngx_pnalloc(cf->pool, sizeof("https://") + upstream->len);
+    host = ngx_pnalloc(cf->pool, endpoint->host.len + 1);
+
+    if (url == NULL || host == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(url, "%s%V%Z", hub->tls ? "https://" : "http://", upstream);
+    ngx_sprintf(host, "%V%Z", &endpoint->host);
+
+    words[0] = "proxy_set_header";
+    words[1] = "Host";
+    words[2] = (char *) host;
+    words[3] = NULL;
+
+    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
+                                 hub->proxy[which], words)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    words[0] = "proxy_pass";
+    words[1] = (char *) url;
+    words[2] = NULL;
+
+    return ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
+                                    hub->proxy[which], words);
 }
 
 
