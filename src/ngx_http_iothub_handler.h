@@ -3,7 +3,8 @@
 
 /*
  * handler: one webhook, from its head to its answer.  The content handler of
- * iothub_pass: who may send, what the body says, which message it makes.
+ * iothub_pass: who may send, then what intake, compose and delivery make of
+ * it, and what the sender is told.
  */
 
 #ifndef _NGX_HTTP_IOTHUB_HANDLER_H_INCLUDED_
@@ -41,6 +42,11 @@ typedef struct {
 /* The content handler. */
 
 ngx_int_t ngx_http_iothub_handler(ngx_http_request_t *r);
+
+/* Sets the result of a webhook, or of one of its events.  Returns NGX_DONE. */
+
+ngx_int_t ngx_http_iothub_result(ngx_http_iothub_ctx_t *ctx,
+    ngx_http_iothub_result_e result, const char *detail);
 
 /* The result, also of a webhook whose sender is gone; else NO_RESULT. */
 

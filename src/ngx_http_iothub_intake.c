@@ -1,0 +1,164 @@
+
+/* Copyright (C) the ngx_http_iothub_module authors */
+
+#include "ngx_http_iothub_intake.h"
+#include "ngx_http_iothub_variables.h"
+
+
+static ngx_uint_t ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx,
+    ngx_str_t *type);
+static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_iothub_body_read(ngx_http_request_t *r,
+    ngx_buf_t *b, u_char *p);
+
+
+ngx_int_t
+ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   body, *type;
+    ngx_http_iothub_format_e    format;
+    ngx_http_iothub_webhook_t  *wh;
+
+    wh = &ctx->webhook;
+
+    if (ngx_http_iothub_body(r, &body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    type = r->headers_in.content_type ? &r->headers_in.content_type->value
+                                      : NULL;
+
+    rc = ngx_http_iothub_webhook_format(type, &body, &format);
+
+    if (body.len == 0 && r->method == NGX_HTTP_GET) {
+        format = NGX_HTTP_IOTHUB_NO_BODY;
+        rc = NGX_OK;
+    }
+
+    if ((ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE)
+        && !ngx_http_iothub_is_envelope(ctx, type)
+        && (rc != NGX_OK
+            || (type == NULL && format == NGX_HTTP_IOTHUB_FORM)))
+    {
+        format = NGX_HTTP_IOTHUB_RAW;
+        rc = NGX_OK;
+    }
+
+    if (rc != NGX_OK) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_MEDIA_TYPE,
+                                      "send application/json or "
+                                      "application/x-www-form-urlencoded, "
+                                      "in UTF-8");
+    }
+
+    rc = ngx_http_iothub_webhook_parse(r->pool, wh, format, &body, &r->args);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MALFORMED,
+                                      wh->reason);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->parsed = 1;
+    wh->header = ngx_http_iothub_header_in;
+    wh->header_data = r;
+
+    /* what was looked up before the body was here is looked up again */
+
+    ngx_http_iothub_variables_reset(r);
+
+    return NGX_OK;
+}
+
+
+/* a CloudEvent that is all in the body, in whatever format: not just data */
+
+static ngx_uint_t
+ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx, ngx_str_t *type)
+{
+    static ngx_str_t  start = ngx_string("application/cloudevents");
+
+    return (ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ENVELOPE)
+           && type && type->len >= start.len
+           && ngx_strncasecmp(type->data, start.data, start.len) == 0;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_body(ngx_http_request_t *r, ngx_str_t *body)
+{
+    u_char       *p;
+    size_t        len;
+    ngx_chain_t  *cl;
+
+    ngx_str_null(body);
+
+    if (r->request_body == NULL || r->request_body->bufs == NULL) {
+        return NGX_OK;
+    }
+
+    cl = r->request_body->bufs;
+
+    if (cl->next == NULL && !cl->buf->in_file) {
+        body->data = cl->buf->pos;
+        body->len = cl->buf->last - cl->buf->pos;
+        return NGX_OK;
+    }
+
+    /* several buffers, a file, or both */
+
+    len = 0;
+
+    for ( /* void */ ; cl; cl = cl->next) {
+        len += ngx_buf_size(cl->buf);
+    }
+
+    body->data = ngx_pnalloc(r->pool, len);
+    if (body->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->len = len;
+
+    for (p = body->data, cl = r->request_body->bufs; cl; cl = cl->next) {
+
+        if (ngx_http_iothub_body_read(r, cl->buf, p) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        p += ngx_buf_size(cl->buf);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_iothub_body_read(ngx_http_request_t *r, ngx_buf_t *b, u_char *p)
+{
+    size_t   size;
+    ssize_t  n;
+
+    size = ngx_buf_size(b);
+
+    if (!b->in_file || ngx_buf_in_memory(b)) {
+        ngx_memcpy(p, b->pos, size);
+        return NGX_OK;
+    }
+
+    n = ngx_read_file(b->file, p, size, b->file_pos);
+
+    if (n != (ssize_t) size) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
+                      "iothub could not read the webhook's body from \"%V\"",
+                      &b->file->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
