@@ -1813,10 +1813,7 @@ ngx_http_iothub_delivery_log(ngx_http_iothub_delivery_t *d, ngx_uint_t level,
     const char *what)
 {
     ngx_log_error(level, d->request->connection->log, 0,
-                  "%s, hub: \"%V\", device: \"%V\", step: %s, result: %V, "
-                  "hub status: %ui, hub error: \"%V\", hub request id: "
-                  "\"%V\", tries: %ui: %s",
-                  what, &d->hub->name, &d->device_id,
+                  NGX_HTTP_IOTHUB_LOG_LINE, what, &d->hub->name, &d->device_id,
                   ngx_http_iothub_delivery_steps[d->last].name,
                   &ngx_http_iothub_results[d->result].word,
                   ngx_http_iothub_delivery_status(d),

@@ -355,13 +355,26 @@ ngx_http_iothub_validation(ngx_http_iothub_webhook_t *wh, ngx_str_t *code)
 static void
 ngx_http_iothub_log(ngx_http_iothub_ctx_t *ctx)
 {
+    ngx_str_t    device, none;
+    const char  *reason;
+
     if (ctx->result == NGX_HTTP_IOTHUB_FILTERED) {
         return;
     }
 
+    /* what is no device id may be anything: it is not quoted */
+
+    ngx_str_null(&none);
+
+    device = ngx_http_iothub_event_device_id_valid(&ctx->event.device_id,
+                                                   &reason)
+             ? ctx->event.device_id : none;
+
     ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "iothub event not delivered, hub: \"%V\", result: %V: %s",
-                  &ctx->hub, &ngx_http_iothub_results[ctx->result].word,
+                  NGX_HTTP_IOTHUB_LOG_LINE, "iothub event not delivered",
+                  &ctx->hub, &device, "webhook",
+                  &ngx_http_iothub_results[ctx->result].word, (ngx_uint_t) 0,
+                  &none, &none, (ngx_uint_t) 0,
                   ctx->detail ? ctx->detail : "-");
 }
 

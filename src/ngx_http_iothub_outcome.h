@@ -47,6 +47,18 @@ typedef struct {
 } ngx_http_iothub_result_t;
 
 
+/*
+ * The shape of each line about an event in the error log: what has happened,
+ * names of hub, device and step, result, status of the last call, the hub's
+ * error and request id, messages sent, and the reason.
+ */
+
+#define NGX_HTTP_IOTHUB_LOG_LINE                                              \
+    "%s, hub: \"%V\", device: \"%V\", step: %s, result: %V, "                 \
+    "hub status: %ui, hub error: \"%V\", hub request id: \"%V\", "            \
+    "tries: %ui: %s"
+
+
 /* Indexed by ngx_http_iothub_result_e; static, read-only. */
 extern const ngx_http_iothub_result_t
     ngx_http_iothub_results[NGX_HTTP_IOTHUB_RESULTS];

@@ -711,6 +711,23 @@ subtest 'log' => sub {
          )device: "row-\d+", step: send, result: quota, hub status: 403, (?x:
          )hub error: "IotHubQuotaExceeded", hub request id: "[\w-]+", (?x:
          )tries: 1/, 'all of a failure in one line');
+
+    my $before = qr/hub status: 0, hub error: "", hub request id: "", (?x:
+                    )tries: 0/;
+
+    is($t->post('/ok', 'coreid=&event=e')->{status}, 422,
+       'rejected');
+    like($t->error_log, qr/iothub event not delivered, hub: "contoso", (?x:
+         )device: "", step: webhook, result: rejected, $before: (?x:
+         )the webhook has no device id/, 'the same before a call');
+    is($t->post('/?hub=nowhere', 'coreid=last&event=e')->{status}, 503,
+       'misconfigured');
+    like($t->error_log, qr/device: "last", step: webhook, (?x:
+         )result: misconfigured, $before/, 'the device is named');
+    is($t->post('/?hub=contoso', 'coreid=a%20b&event=e')->{status}, 422,
+       'rejected: no device id');
+    unlike($t->error_log(no_debug => 1), qr/device: "a b"/,
+           'what is none is not');
 };
 
 $t->done;
