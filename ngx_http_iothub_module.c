@@ -8,6 +8,7 @@
 #include "ngx_http_iothub_exchange.h"
 #include "ngx_http_iothub_field.h"
 #include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_pass.h"
 #include "ngx_http_iothub_resolve.h"
 #include "ngx_http_iothub_sender.h"
 #include "ngx_http_iothub_status.h"
@@ -20,12 +21,6 @@ static void *ngx_http_iothub_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static ngx_int_t ngx_http_iothub_init(ngx_conf_t *cf);
-static ngx_int_t ngx_http_iothub_init_passes(ngx_conf_t *cf,
-    ngx_http_iothub_main_conf_t *imcf);
-static void ngx_http_iothub_note_source(ngx_http_iothub_main_conf_t *imcf,
-    ngx_http_iothub_loc_conf_t *conf);
-static void ngx_http_iothub_warn_open(ngx_conf_t *cf,
-    ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static ngx_int_t ngx_http_iothub_init_process(ngx_cycle_t *cycle);
 static void ngx_http_iothub_exit_master(ngx_cycle_t *cycle);
 
@@ -474,7 +469,7 @@ ngx_http_iothub_init(ngx_conf_t *cf)
 
     imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
 
-    if (ngx_http_iothub_init_passes(cf, imcf) != NGX_OK) {
+    if (ngx_http_iothub_pass_init(cf, imcf) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -491,122 +486,6 @@ ngx_http_iothub_init(ngx_conf_t *cf)
     ngx_http_iothub_exchange_init();
 
     return ngx_http_iothub_hub_init(cf, &imcf->hubs);
-}
-
-
-/* a hub may be declared after it is used */
-
-static ngx_int_t
-ngx_http_iothub_init_passes(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
-{
-    ngx_uint_t               i;
-    ngx_http_iothub_pass_t  *pass;
-
-    pass = imcf->passes.elts;
-
-    for (i = 0; i < imcf->passes.nelts; i++) {
-
-        if (pass[i].name.len) {
-            pass[i].conf->hub = ngx_http_iothub_hub_find(&imcf->hubs,
-                                                         &pass[i].name);
-            if (pass[i].conf->hub == NULL) {
-                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                              "unknown hub \"%V\" in iothub_pass, declare it "
-                              "with \"iothub %V { ... }\" in %s:%ui",
-                              &pass[i].name, &pass[i].name, pass[i].file,
-                              pass[i].line);
-                return NGX_ERROR;
-            }
-
-        } else if (imcf->hubs.nelts == 0) {
-            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "iothub_pass without any hub, declare one with "
-                          "\"iothub NAME { ... }\" in %s:%ui",
-                          pass[i].file, pass[i].line);
-            return NGX_ERROR;
-        }
-
-        if (ngx_http_iothub_target_check(cf, pass[i].conf->target,
-                                         pass[i].server, pass[i].file,
-                                         pass[i].line)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        ngx_http_iothub_warn_open(cf, imcf, &pass[i]);
-        ngx_http_iothub_note_source(imcf, pass[i].conf);
-    }
-
-    return NGX_OK;
-}
-
-
-/* of which sources a hub's webhooks are: their metrics start at zero */
-
-static void
-ngx_http_iothub_note_source(ngx_http_iothub_main_conf_t *imcf,
-    ngx_http_iothub_loc_conf_t *conf)
-{
-    ngx_uint_t               i, bit;
-    ngx_http_iothub_hub_t  **hub;
-
-    bit = (ngx_uint_t) 1 << conf->source->n;
-
-    if (conf->hub) {
-        conf->hub->sources |= bit;
-        return;
-    }
-
-    imcf->sources |= bit;
-    hub = imcf->hubs.elts;
-
-    for (i = 0; i < imcf->hubs.nelts; i++) {
-        hub[i]->sources |= bit;
-    }
-}
-
-
-static void
-ngx_http_iothub_warn_open(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
-    ngx_http_iothub_pass_t *pass)
-{
-    ngx_uint_t                  i, create;
-    ngx_http_iothub_hub_t     **hub;
-    ngx_http_complex_value_t   *cv;
-
-    if (pass->conf->secret_set || pass->conf->signature) {
-        return;
-    }
-
-    cv = pass->conf->create;
-
-    if (cv && cv->lengths == NULL
-        && (cv->value.len == 0
-            || (cv->value.len == 1 && cv->value.data[0] == '0')))
-    {
-        return;
-    }
-
-    hub = imcf->hubs.elts;
-    create = 0;
-
-    for (i = 0; i < imcf->hubs.nelts; i++) {
-        if ((pass->conf->hub == NULL || pass->conf->hub == hub[i])
-            && hub[i]->registering != NGX_HTTP_IOTHUB_REGISTER_OFF)
-        {
-            create = 1;
-        }
-    }
-
-    if (create) {
-        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
-                      "iothub_pass lets anybody who reaches it create "
-                      "devices: add iothub_secret or iothub_signature, or "
-                      "\"iothub_secret off\" if senders are checked "
-                      "otherwise, in %s:%ui",
-                      pass->file, pass->line);
-    }
 }
 
 
@@ -700,6 +579,7 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = ngx_http_iothub_handler;
+    pass->location = clcf;
 
     return NGX_CONF_OK;
 }
@@ -745,6 +625,10 @@ ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     value = cf->args->elts;
+
+    if (value[1].len && value[1].data[0] == '$') {
+        return "takes no variable: write json:/pointer";
+    }
 
     ilcf->each = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_locator_t));
     if (ilcf->each == NULL) {
@@ -871,6 +755,11 @@ ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return "needs prefixes that are not empty";
         }
 
+        if (ngx_http_script_variables_count(&value[i])) {
+            return "takes no variables: for these, write \"iothub_filter\" "
+                   "and a \"map\"";
+        }
+
         prefix = ngx_array_push(ilcf->match);
         if (prefix == NULL) {
             return NGX_CONF_ERROR;
@@ -941,6 +830,13 @@ ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
     escape = 1;
 
+    if (cf->args->nelts == 2
+        && (ngx_strcmp(value[1].data, "escape=json") == 0
+            || ngx_strcmp(value[1].data, "escape=none") == 0))
+    {
+        return "needs a value after \"escape=\"";
+    }
+
     if (cf->args->nelts == 3) {
 
         if (ngx_strcmp(value[1].data, "escape=none") == 0) {
@@ -975,6 +871,11 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_compile_complex_value_t   ccv;
 
     value = cf->args->elts;
+
+    if (value[1].len && value[1].data[0] == '$') {
+        return "takes no variable as its name: write \"iothub_property NAME "
+               "$value;\"";
+    }
 
     if (!ngx_http_iothub_event_property_name_valid(&value[1], &reason)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -1079,7 +980,9 @@ ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\"", &value[i]);
+                               "invalid parameter \"%V\", write "
+                               "\"header=NAME file=FILE\", or \"off\"",
+                               &value[i]);
             return NGX_CONF_ERROR;
         }
     }

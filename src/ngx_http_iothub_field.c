@@ -13,6 +13,7 @@ typedef struct {
 } ngx_http_iothub_user_field_t;
 
 
+static ngx_uint_t ngx_http_iothub_field_is_variable(ngx_str_t *name);
 static ngx_int_t ngx_http_iothub_field_words(ngx_conf_t *cf,
     ngx_http_iothub_user_field_t *field);
 static ngx_int_t ngx_http_iothub_field_locator(ngx_conf_t *cf,
@@ -38,10 +39,11 @@ ngx_http_iothub_field(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
     name = value[1];
 
-    if (name.len < 2 || name.data[0] != '$') {
+    if (!ngx_http_iothub_field_is_variable(&name)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid variable name \"%V\" in iothub_field: "
-                           "write \"iothub_field $name LOCATOR...;\"", &name);
+                           "write \"iothub_field $name LOCATOR...;\", with "
+                           "letters, digits and \"_\" in the name", &name);
         return NGX_CONF_ERROR;
     }
 
@@ -73,6 +75,32 @@ ngx_http_iothub_field(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *index = ngx_http_get_variable_index(cf, &name);
 
     return *index == NGX_ERROR ? NGX_CONF_ERROR : NGX_CONF_OK;
+}
+
+
+/* with another name it could not be asked for */
+
+static ngx_uint_t
+ngx_http_iothub_field_is_variable(ngx_str_t *name)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    if (name->len < 2 || name->data[0] != '$') {
+        return 0;
+    }
+
+    for (i = 1; i < name->len; i++) {
+        ch = name->data[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+              || (ch >= '0' && ch <= '9') || ch == '_'))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

@@ -91,6 +91,7 @@ typedef struct {
 typedef struct {
     ngx_http_iothub_loc_conf_t      *conf;
     ngx_http_core_srv_conf_t        *server;
+    ngx_http_core_loc_conf_t        *location;
     ngx_str_t                        name;      /* empty: a variable */
     u_char                          *file;
     ngx_uint_t                       line;

@@ -115,7 +115,8 @@ static const ngx_http_iothub_source_row_t
     { { ngx_string("particle"),
         NGX_HTTP_POST|NGX_HTTP_PUT|NGX_HTTP_GET,
         ngx_string("POST, PUT, GET"),
-        15000, NGX_HTTP_IOTHUB_SOURCE_PARTICLE, 0, NULL, 0, NULL, NULL },
+        15000, 20000, 100 * 1024, NGX_HTTP_IOTHUB_SOURCE_PARTICLE, 0,
+        NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("coreid") },
         { ngx_http_iothub_at("event") },
@@ -128,7 +129,7 @@ static const ngx_http_iothub_source_row_t
     /* https://www.thethingsindustries.com/docs/integrations/data-formats/ */
 
     { { ngx_string("the-things-stack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, NULL, 0, NULL, NULL },
+        4000, 5000, 0, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/end_device_ids/application_ids/application_id"),
           ngx_http_iothub_join('.', "/end_device_ids/device_id") },
@@ -142,7 +143,7 @@ static const ngx_http_iothub_source_row_t
     /* https://www.chirpstack.io/docs/chirpstack/integrations/events.html */
 
     { { ngx_string("chirpstack"), NGX_HTTP_POST, ngx_string("POST"),
-        4000, 0, 0, NULL, 0, NULL, NULL },
+        4000, 5000, 0, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/deviceInfo/devEui") },
         { ngx_http_iothub_at("query:event") },
@@ -157,7 +158,7 @@ static const ngx_http_iothub_source_row_t
 
     { { ngx_string("sigfox"), NGX_HTTP_POST|NGX_HTTP_GET,
         ngx_string("POST, GET"),
-        8000, 0, 0, NULL, 0, NULL, NULL },
+        8000, 10000, 0, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("device") },
         { ngx_http_iothub_at("event"),
@@ -173,7 +174,7 @@ static const ngx_http_iothub_source_row_t
     /* https://dev.blues.io/api-reference/notehub-api/event-api/ */
 
     { { ngx_string("notehub"), NGX_HTTP_POST, ngx_string("POST"),
-        8000, 0, 0, NULL, 0, NULL, NULL },
+        8000, 0, 0, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device") },
         { ngx_http_iothub_at("/file") },
@@ -190,7 +191,7 @@ static const ngx_http_iothub_source_row_t
 
     { { ngx_string("cloudevents"), NGX_HTTP_POST|NGX_HTTP_OPTIONS,
         ngx_string("POST, OPTIONS"),
-        15000,
+        15000, 0, 0,
         NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE|NGX_HTTP_IOTHUB_SOURCE_ENVELOPE
         |NGX_HTTP_IOTHUB_SOURCE_ARRAY, 0,
         NULL, 0, NULL, NULL },
@@ -215,7 +216,7 @@ static const ngx_http_iothub_source_row_t
 
     { { ngx_string("eventgrid"), NGX_HTTP_POST|NGX_HTTP_OPTIONS,
         ngx_string("POST, OPTIONS"),
-        25000,
+        25000, 30000, 0,
         NGX_HTTP_IOTHUB_SOURCE_ARRAY|NGX_HTTP_IOTHUB_SOURCE_VALIDATION,
         NGX_HTTP_BAD_REQUEST, NULL, 0, NULL, NULL },
       NULL,
@@ -230,7 +231,7 @@ static const ngx_http_iothub_source_row_t
     /* https://github.com/Azure/iotc-device-bridge */
 
     { { ngx_string("device-bridge"), NGX_HTTP_POST, ngx_string("POST"),
-        15000, 0, 0, NULL, 0, NULL, NULL },
+        15000, 0, 0, 0, 0, NULL, 0, NULL, NULL },
       NULL,
       { { ngx_http_iothub_at("/device/deviceId") },
         { { NULL, 0, 0 } },
@@ -242,7 +243,7 @@ static const ngx_http_iothub_source_row_t
 
     { { ngx_string("custom"), NGX_HTTP_POST|NGX_HTTP_PUT,
         ngx_string("POST, PUT"),
-        15000, NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE, 0, NULL, 0, NULL, NULL },
+        15000, 0, 0, NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE, 0, NULL, 0, NULL, NULL },
       NULL,
       { { { NULL, 0, 0 } },
         { { NULL, 0, 0 } },

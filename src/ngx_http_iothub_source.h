@@ -60,6 +60,8 @@ struct ngx_http_iothub_source_s {
     ngx_uint_t                  methods;    /* NGX_HTTP_POST|... */
     ngx_str_t                   allow;      /* the same, for Allow */
     ngx_msec_t                  deadline;
+    ngx_msec_t                  patience;   /* the sender's; 0: not known */
+    off_t                       most;       /* that it sends; 0: not known */
 
     ngx_uint_t                  flags;
     ngx_uint_t                  rejected;   /* default of iothub_rejected */

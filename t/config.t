@@ -414,6 +414,10 @@ refuses_in_location($_->[0], $_->[1]) for
     ['iothub_device_pattern "a)|(b";', 'in "a\)\|\(b"'],
     ['iothub_match "";', 'needs prefixes that are not empty'],
     ['iothub_match;', 'invalid number of arguments'],
+    ['iothub_message escape=json;',
+     '"iothub_message" directive needs a value after "escape="'],
+    ['iothub_message escape=none;',
+     '"iothub_message" directive needs a value after "escape="'],
     ['iothub_message escape=xml $iothub_data;',
      'invalid parameter "escape=xml", write "escape=json"'],
     ['iothub_data_as xml;', 'invalid value "xml"'],
@@ -480,9 +484,14 @@ my $tilde = '"~" in a pointer has to be written "~0", and "/" in a name "~1"';
 
 says($_->[0], $_->[1], 'http') for
     ['iothub_field name json:/a;', 'invalid variable name "name" in '
-     . 'iothub_field: write "iothub_field $name LOCATOR...;"'],
+     . 'iothub_field: write "iothub_field $name LOCATOR...;", with letters, '
+     . 'digits and "_" in the name'],
     ['iothub_field $ json:/a;', 'invalid variable name "$" in iothub_field: '
-                                . 'write "iothub_field $name LOCATOR...;"'],
+                                . 'write "iothub_field $name LOCATOR...;", '
+                                . 'with letters, digits and "_" in the name'],
+    ['iothub_field $x-y json:/a;', 'invalid variable name "$x-y" in '
+     . 'iothub_field: write "iothub_field $name LOCATOR...;", with letters, '
+     . 'digits and "_" in the name'],
     ['iothub_field $x;',
      'invalid number of arguments in "iothub_field" directive'],
     ['iothub_field $x raw;', $no_locator],
@@ -558,6 +567,8 @@ says($_->[0], $_->[1], 'more') for
 
     ['iothub_match "";',
      '"iothub_match" directive needs prefixes that are not empty'],
+    ['iothub_match a$v;', '"iothub_match" directive takes no variables: for '
+     . 'these, write "iothub_filter" and a "map"'],
     ['iothub_match a "" b;',
      '"iothub_match" directive needs prefixes that are not empty'],
 
@@ -571,6 +582,10 @@ says($_->[0], $_->[1], 'more') for
      'invalid number of arguments in "iothub_message" directive'],
     ['iothub_message "$";', 'invalid variable name'],
 
+    ['iothub_property $v x;', '"iothub_property" directive takes no variable '
+     . 'as its name: write "iothub_property NAME $value;"'],
+    ['iothub_each $v;', '"iothub_each" directive takes no variable: write '
+     . 'json:/pointer'],
     ['iothub_property "" x;',
      'invalid property name "": the property name is empty'],
     ['iothub_property "a b" x;', 'invalid property name "a b": the property '
@@ -583,7 +598,8 @@ says($_->[0], $_->[1], 'more') for
     ['iothub_property a 1; iothub_property A 2;', 'duplicate property "A"'];
 
 says($_->[0], $_->[1], 'location') for
-    ['iothub_secret on;', 'invalid parameter "on"'],
+    ['iothub_secret on;', 'invalid parameter "on", write "header=NAME '
+                          . 'file=FILE", or "off"'],
     ['iothub_secret header=X;', '"iothub_secret" directive needs "header=NAME '
                                 . 'file=FILE", or "off"'],
     ['iothub_secret header=X: file=good.secret;',
@@ -633,6 +649,51 @@ refuses('iothub_pass to nothing', 'needs the name of a hub',
         qr/^iothub_pass/, location => "$secret\niothub_pass \"\";");
 refuses('two iothub_pass', 'is duplicate', qr/# again$/,
         location => "iothub_pass contoso;\niothub_pass contoso; # again");
+
+# of two content handlers nginx takes the last
+
+my $alone = 'iothub_pass without effect: another content handler, such as '
+    . 'proxy_pass, follows in the same location; move that into a location '
+    . 'of its own, and write "iothub_target" to have it get the webhook, too,'
+    . ' in \S+:\d+';
+
+refuses('iothub_pass and proxy_pass', $alone, qr/^iothub_pass/, location =>
+        "$secret\niothub_pass contoso;\nproxy_pass http://127.0.0.1:9;");
+refuses('iothub_pass and empty_gif', $alone, qr/^iothub_pass/, location =>
+        "$secret\niothub_pass contoso;\nempty_gif;");
+accepts('iothub_pass in an if, and proxy_pass', location =>
+        "$secret\nproxy_pass http://127.0.0.1:9;\nif (\$arg_a) {\n"
+        . "iothub_pass contoso;\n}");
+
+
+# ---- what the sender does not wait for, or what nginx does not let in
+
+for (['particle', 20, 15], ['the-things-stack', 5, 4], ['chirpstack', 5, 4],
+     ['sigfox', 10, 8], ['eventgrid', 30, 25])
+{
+    my ($source, $patience, $less) = @$_;
+    my $pass = "$secret iothub_pass contoso; iothub_source $source;";
+
+    warns("a deadline above the patience of $source",
+          "iothub_deadline is $patience s, and \"$source\" gives up after "
+          . "$patience s: it takes what is delivered later for failed; write "
+          . 'less, in \S+:\d+',
+          location => "$pass iothub_deadline ${patience}s;");
+    accepts("the deadline of $source",
+            location => "$pass iothub_deadline ${less}s;");
+}
+
+accepts('a long deadline of a source that may wait for it',
+        location => "$secret iothub_pass contoso; iothub_source custom; "
+                    . 'iothub_deadline 5m;');
+warns('a body that is too large for nginx', 'client_max_body_size is 16384, '
+      . 'and "particle" sends up to 102400 bytes: nginx answers 413 to the '
+      . 'rest; write more, in \S+:\d+', location => "$secret iothub_pass "
+      . 'contoso; client_max_body_size 16k;');
+accepts('a body of any size', location => "$secret iothub_pass contoso; "
+        . 'client_max_body_size 0;');
+accepts('a body of another source', location => "$secret iothub_pass contoso; "
+        . 'iothub_source sigfox; client_max_body_size 16k;');
 
 refuses("$_->[0] in $_->[1]", '"\w+" directive is not allowed here',
         qr/^\Q$_->[0]\E/, $_->[1] => ($_->[2] // '') . "\n$_->[0]")

@@ -67,11 +67,15 @@ my $no_name = 'has to be json:/pointer, form:name, query:name, header:name, '
     . 'body, /pointer, or a name without a colon';
 my $tilde = '"~" in a pointer has to be written "~0", and "/" in a name "~1"';
 
+my $name = 'write "iothub_field $name LOCATOR...;", with letters, digits and '
+    . '"_" in the name';
+my $off = 'write "header=NAME file=FILE", or "off"';
+
 says($_->[0], $_->[1], 'http') for
     ['iothub_field name json:/a;', 'invalid variable name "name" in '
-     . 'iothub_field: write "iothub_field $name LOCATOR...;"'],
-    ['iothub_field $ json:/a;', 'invalid variable name "$" in iothub_field: '
-                                . 'write "iothub_field $name LOCATOR...;"'],
+     . "iothub_field: $name"],
+    ['iothub_field $ json:/a;',
+     "invalid variable name \"\$\" in iothub_field: $name"],
     ['iothub_field $x;',
      'invalid number of arguments in "iothub_field" directive'],
     ['iothub_field $x raw;', $no_locator],
@@ -172,14 +176,14 @@ says($_->[0], $_->[1], 'location') for
     ['iothub_property a 1; iothub_property A 2;', 'duplicate property "A"'];
 
 says($_->[0], $_->[1], 'location') for
-    ['iothub_secret on;', 'invalid parameter "on"'],
+    ['iothub_secret on;', "invalid parameter \"on\", $off"],
     ['iothub_secret header=X;', '"iothub_secret" directive needs "header=NAME '
                                 . 'file=FILE", or "off"'],
     ['iothub_secret header=X: file=keys;',
      '"iothub_secret" directive has an invalid header name'],
     ['iothub_secret header=X file=nowhere;',
      'open() "DIR/nowhere" failed (2: No such file or directory)'],
-    ['iothub_secret off off;', 'invalid parameter "off"'];
+    ['iothub_secret off off;', "invalid parameter \"off\", $off"];
 
 says("iothub_$_;", "invalid number of arguments in \"iothub_$_\" directive",
      'location')
