@@ -1,0 +1,137 @@
+#!/usr/bin/perl
+
+# What is there for Prometheus and Grafana: promtool takes the metrics and the
+# alerts, each alert comes and goes as it should (t/alerts.yml), and what the
+# alerts, the dashboard and the documents name is what the module says.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use JSON::PP qw(decode_json);
+use Test::More;
+use IoTHubTest;
+
+my $root = "$FindBin::Bin/..";
+my $t = IoTHubTest->new;
+my $hub = $t->hub(tls => 0);
+
+chomp(my $promtool = `$FindBin::Bin/lib/promtool`);
+
+ok(-x $promtool, 'promtool is there') or BAIL_OUT('no promtool');
+
+
+sub slurp {
+    my ($name) = @_;
+
+    open my $fh, '<', "$root/$name" or die "$name: $!";
+    local $/;
+    return <$fh>;
+}
+
+
+# what promtool says, and whether it is content
+
+sub promtool {
+    my ($name, @arguments) = @_;
+
+    my $said = `cd $root && $promtool @arguments 2>&1`;
+
+    is($?, 0, $name) or diag $said;
+    unlike($said, qr/warn|error/i, "$name: without a word");
+}
+
+
+$t->nginx($hub->block('') . <<'CONF');
+
+    iothub_secret off;
+
+    server {
+        listen 127.0.0.1:%%PORT_8080%%;
+        location = /metrics { iothub_status prometheus; }
+        location / { iothub_pass contoso; }
+    }
+
+CONF
+
+for my $id ('new', 'new', 'a b') {
+    $t->post('/', "event=e&data=1&coreid=$id",
+             'Content-Type' => 'application/x-www-form-urlencoded');
+}
+
+my $metrics = $t->get('/metrics')->{body};
+
+$t->write_file('metrics', $metrics);
+promtool('metrics', 'check', 'metrics', '<', $t->dir . '/metrics');
+promtool('rules', 'check', 'rules', 'doc/alerts.yml');
+promtool('alerts', 'test', 'rules', 't/alerts.yml');
+
+
+# ---- names
+
+my %type = $metrics =~ /^# TYPE (\S+) (\S+)$/mg;
+my %label;
+
+while ($metrics =~ /^(\w+)\{(.*)\} /mg) {
+    my ($name, $labels) = ($1, $2);
+
+    $label{$name}{$1}{$2} = 1 while $labels =~ /(\w+)="([^"]*)"/g;
+}
+
+cmp_ok(keys %type, '>', 20, 'metrics');
+
+# a histogram's samples have names of their own
+
+for my $name (grep { $type{$_} eq 'histogram' } keys %type) {
+    $type{"${name}_$_"} = 'sample' for qw(bucket sum count);
+}
+
+my $rules = slurp('doc/alerts.yml');
+my $dashboard = decode_json(slurp('doc/grafana.json'));
+my @expressions = map { $_->{expr} }
+    map { @{ $_->{targets} } } @{ $dashboard->{panels} };
+my %recorded = map { $_ => 1 } $rules =~ /- record: (\S+)/g;
+
+cmp_ok(scalar @expressions, '>', 15, 'panels of the dashboard');
+
+my $all = join "\n", @expressions,
+    $rules =~ /^    expr: (.*?)(?=^    for:|^$)/gms;
+
+ok($type{$_} || $recorded{$_}, "$_ is a metric")
+    for $all =~ /\b(iothub[_:][a-z_]+)/g;
+
+while ($all =~ /(iothub_\w+)\{([^}]*)\}/g) {
+    my ($name, $labels) = ($1, $2);
+
+    ok($label{$name}{$_}, "$name has the label $_")
+        for $labels =~ /(\w+)(?:=|!)/g;
+}
+
+# the results that alerts are about
+
+my %result = map { $_ => 1 } keys %{ $label{iothub_events_total}{result} };
+
+for my $list ($rules =~ /result(?:=|=~|!~)\s*"([^"]+)"/g) {
+    ok($result{$_}, "$_ is a result") for split /\|/, $list;
+}
+
+
+# ---- documents
+
+my $directives = slurp('doc/directives.md');
+my $monitoring = slurp('doc/monitoring.md');
+my %alert = map { $_ => 1 } $rules =~ /- alert: (\S+)/g;
+
+for my $name (sort grep { $type{$_} ne 'sample' } keys %type) {
+    like($directives, qr/^\| `$name` \|/m, "doc/directives.md: $name");
+}
+
+ok($type{$_}, "doc/directives.md: $_ exists")
+    for $directives =~ /^\| `(iothub_[a-z_]+)` \|.*\|.*\|$/mg;
+like($monitoring, qr/^\| `$_` \|/m, "doc/monitoring.md: $_")
+    for sort keys %alert;
+ok($alert{$_}, "doc/monitoring.md: $_ exists")
+    for $monitoring =~ /^\| `(IoTHub\w+)` \|/mg;
+
+$t->done;
