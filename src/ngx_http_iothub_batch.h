@@ -42,6 +42,7 @@ struct ngx_http_iothub_batch_s {
     ngx_http_request_t          *request;   /* exchanges run on it */
     ngx_msec_t                   deadline;  /* ngx_current_msec */
     ngx_array_t                  events;    /* ngx_http_iothub_batch_event_t */
+    ngx_uint_t                   failed;    /* the caller's, of them */
 
     /* called once, perhaps before start returns */
 

@@ -26,6 +26,8 @@ static ngx_int_t ngx_http_iothub_device(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_choose_hub(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_int_t ngx_http_iothub_time_and_id(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_message_text(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_uint_t ngx_http_iothub_is_body(ngx_http_iothub_ctx_t *ctx);
@@ -56,6 +58,7 @@ static const ngx_http_iothub_stage_pt  ngx_http_iothub_stages[] = {
     ngx_http_iothub_wanted,
     ngx_http_iothub_device,
     ngx_http_iothub_choose_hub,
+    ngx_http_iothub_time_and_id,
     ngx_http_iothub_message_text,
     ngx_http_iothub_headers,
     ngx_http_iothub_size,
@@ -402,6 +405,26 @@ ngx_http_iothub_choose_hub(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 }
 
 
+/* before the message, which may hold them */
+
+static ngx_int_t
+ngx_http_iothub_time_and_id(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    ngx_str_t  id;
+
+    if (ngx_http_iothub_event_set_time(r->pool, &ctx->event) != NGX_OK
+        || ngx_http_iothub_event_message_id(r->pool, &ctx->event, &id)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->event.message_id = id;
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_http_iothub_message_text(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx)
@@ -478,16 +501,12 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
     if (ngx_http_iothub_content_headers(r, ctx,
                                   &values[NGX_HTTP_IOTHUB_CONTENTTYPE],
                                   &values[NGX_HTTP_IOTHUB_CONTENTENCODING])
-        != NGX_OK
-        || ngx_http_iothub_event_set_time(r->pool, &ctx->event) != NGX_OK
-        || ngx_http_iothub_event_message_id(r->pool, &ctx->event,
-                                          &values[NGX_HTTP_IOTHUB_MESSAGEID])
-           != NGX_OK)
+        != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    ctx->event.message_id = values[NGX_HTTP_IOTHUB_MESSAGEID];
+    values[NGX_HTTP_IOTHUB_MESSAGEID] = ctx->event.message_id;
     values[NGX_HTTP_IOTHUB_CREATIONTIME] = ctx->event.time;
 
     rc = ngx_http_iothub_check_message(ctx,

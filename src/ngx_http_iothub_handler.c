@@ -14,12 +14,19 @@
 
 #define NGX_HTTP_IOTHUB_EVENTS_MAX      1000
 
+/* of its events that cannot be delivered, so many have a line in the log */
+
+#define NGX_HTTP_IOTHUB_EVENTS_LOGGED   10
+
 
 static ngx_int_t ngx_http_iothub_handshake(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_admit(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static void ngx_http_iothub_body_handler(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_iothub_is_whole(ngx_http_request_t *r);
+static void ngx_http_iothub_not_whole(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx);
 static void ngx_http_iothub_finish(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_finalize(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
@@ -229,6 +236,11 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
                   + (ctx->conf->deadline ? ctx->conf->deadline
                                          : ctx->conf->source->deadline);
 
+    if (r == r->main && !ngx_http_iothub_is_whole(r)) {
+        ngx_http_iothub_not_whole(r, ctx);
+        return;
+    }
+
     rc = ngx_http_iothub_admit_body(r, ctx->conf, &detail);
 
     if (rc == NGX_DECLINED) {
@@ -252,6 +264,11 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
         rc = ngx_http_iothub_intake(r, ctx);
     }
 
+    if (rc == NGX_OK && ctx->conf->target) {
+        ctx->variables = ngx_http_iothub_variables_save(r);
+        rc = ctx->variables ? NGX_OK : NGX_ERROR;
+    }
+
     if (rc == NGX_OK) {
         rc = ngx_http_iothub_deliver(r, ctx);
     }
@@ -271,6 +288,59 @@ ngx_http_iothub_body_handler(ngx_http_request_t *r)
 
     ngx_http_iothub_log(ctx);
     ngx_http_iothub_finalize(r, ctx);
+}
+
+
+/*
+ * An error_page may lead here when nginx has thrown the body away, as it does
+ * with a 413, or when an unbuffered proxy has sent some of it elsewhere.
+ */
+
+static ngx_uint_t
+ngx_http_iothub_is_whole(ngx_http_request_t *r)
+{
+    off_t                     len, size;
+    ngx_chain_t              *cl;
+    ngx_http_request_body_t  *rb;
+
+    rb = r->request_body;
+
+    if (r->discard_body || r->reading_body || (rb && rb->rest > 0)) {
+        return 0;
+    }
+
+    if (r->headers_in.content_length) {
+        len = ngx_atoof(r->headers_in.content_length->value.data,
+                        r->headers_in.content_length->value.len);
+
+    } else {
+        len = r->headers_in.chunked ? r->headers_in.content_length_n : 0;
+    }
+
+    size = 0;
+
+    for (cl = rb ? rb->bufs : NULL; cl; cl = cl->next) {
+        size += ngx_buf_size(cl->buf);
+    }
+
+    return size >= len;
+}
+
+
+/* part of a webhook is none, and not for the target either */
+
+static void
+ngx_http_iothub_not_whole(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
+{
+    (void) ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MISCONFIGURED,
+                                  "the body of the webhook was taken or "
+                                  "thrown away before iothub_pass");
+    ngx_http_iothub_log(ctx);
+    ngx_http_iothub_count(ctx);
+
+    ngx_http_finalize_request(r, ngx_http_iothub_answer(r, ctx->conf,
+                                                        ctx->result,
+                                                        ctx->detail, 0));
 }
 
 
@@ -346,7 +416,13 @@ ngx_http_iothub_validation(ngx_http_iothub_webhook_t *wh, ngx_str_t *code)
 
     *code = value.raw;
 
-    return NGX_OK;
+    /* events beside it would be lost */
+
+    locator.nsteps = 1;
+    steps[0].index = 1;
+
+    return ngx_http_iothub_webhook_find_raw(wh, &locator, &value)
+           == NGX_DECLINED ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -418,9 +494,16 @@ ngx_http_iothub_elements(ngx_http_iothub_ctx_t *ctx,
     if (each == NULL) {
         each = ctx->conf->source->each;
 
-        return each ? ngx_http_iothub_webhook_first(&ctx->webhook, each,
-                                                    elements)
-                    : NGX_DECLINED;
+        /* of a CloudEvent in binary mode, the body is its data alone */
+
+        if (each == NULL
+            || ngx_http_iothub_source_by_header(ctx->conf->source,
+                                                &ctx->webhook))
+        {
+            return NGX_DECLINED;
+        }
+
+        return ngx_http_iothub_webhook_first(&ctx->webhook, each, elements);
     }
 
     if (ngx_http_iothub_webhook_first(&ctx->webhook, each, elements)
@@ -499,6 +582,13 @@ ngx_http_iothub_each(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx,
 
     ngx_memcpy(r->variables, saved, size);
 
+    if (b->failed > NGX_HTTP_IOTHUB_EVENTS_LOGGED) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "iothub events not delivered, hub: \"%V\": %ui more of "
+                      "the same webhook", &ctx->hub,
+                      b->failed - NGX_HTTP_IOTHUB_EVENTS_LOGGED);
+    }
+
     ctx->webhook = whole;
     ctx->result = NGX_HTTP_IOTHUB_NO_RESULT;
     ctx->detail = NULL;
@@ -541,7 +631,12 @@ ngx_http_iothub_each_event(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
         event->result = ctx->result;
         event->detail = ctx->detail;
 
-        ngx_http_iothub_log(ctx);
+        if (ctx->result != NGX_HTTP_IOTHUB_FILTERED
+            && ctx->batch->failed++ < NGX_HTTP_IOTHUB_EVENTS_LOGGED)
+        {
+            ngx_http_iothub_log(ctx);
+        }
+
         return NGX_OK;
     }
 
@@ -572,6 +667,12 @@ ngx_http_iothub_each_finish(ngx_http_iothub_batch_t *b)
         ngx_memzero(&ctx->event, sizeof(ngx_http_iothub_event_t));
         ctx->event.device_id = event[b->shown].device_id;
         ctx->delivery.message = event[b->shown].message;
+
+        if (event[b->shown].hub) {
+            ctx->delivery.hub = event[b->shown].hub;
+            ctx->hub = ctx->delivery.hub->name;
+        }
+
         ngx_http_iothub_variables_reset(ctx->request);
     }
 
@@ -619,6 +720,10 @@ ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
 
         ctx->handed_over = 1;
+
+        if (ctx->variables) {
+            ngx_http_iothub_variables_escape(r, ctx->variables);
+        }
 
         return ngx_http_iothub_target_pass(r, ctx->conf->target, ctx);
     }

@@ -5,6 +5,9 @@
 #include "ngx_http_iothub_variables.h"
 
 
+static ngx_int_t ngx_http_iothub_intake_parse(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx, ngx_http_iothub_format_e format,
+    ngx_str_t *body);
 static ngx_uint_t ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx,
     ngx_str_t *type);
 static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
@@ -53,7 +56,10 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
                                       "in UTF-8");
     }
 
-    rc = ngx_http_iothub_webhook_parse(r->pool, wh, format, &body, &r->args);
+    wh->header = ngx_http_iothub_header_in;
+    wh->header_data = r;
+
+    rc = ngx_http_iothub_intake_parse(r, ctx, format, &body);
 
     if (rc == NGX_DECLINED) {
         return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_MALFORMED,
@@ -73,6 +79,46 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     ngx_http_iothub_variables_reset(r);
 
     return NGX_OK;
+}
+
+
+/* the data of a CloudEvent in binary mode may be any text, or none */
+
+static ngx_int_t
+ngx_http_iothub_intake_parse(ngx_http_request_t *r,
+    ngx_http_iothub_ctx_t *ctx, ngx_http_iothub_format_e format,
+    ngx_str_t *body)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                   text;
+    ngx_http_iothub_webhook_t  *wh;
+
+    wh = &ctx->webhook;
+
+    if (!ngx_http_iothub_source_by_header(ctx->conf->source, wh)) {
+        return ngx_http_iothub_webhook_parse(r->pool, wh, format, body,
+                                             &r->args);
+    }
+
+    if (format == NGX_HTTP_IOTHUB_JSON && body->len) {
+
+        rc = ngx_http_iothub_webhook_parse(r->pool, wh, format, body,
+                                           &r->args);
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+
+        /* no object, and no array: a number, a string */
+
+        rc = ngx_http_iothub_webhook_embed(body, &text);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return ngx_http_iothub_webhook_parse(r->pool, wh, NGX_HTTP_IOTHUB_RAW,
+                                         body, &r->args);
 }
 
 

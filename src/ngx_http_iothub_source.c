@@ -397,13 +397,29 @@ ngx_http_iothub_source_ready(ngx_pool_t *pool, ngx_array_t *ready,
 }
 
 
+ngx_uint_t
+ngx_http_iothub_source_by_header(ngx_http_iothub_source_t *source,
+    ngx_http_iothub_webhook_t *wh)
+{
+    ngx_str_t  name;
+
+    if (source->row->header == NULL || wh->header == NULL) {
+        return 0;
+    }
+
+    name.data = (u_char *) source->row->header;
+    name.len = ngx_strlen(source->row->header);
+
+    return wh->header(wh->header_data, &name) != NULL;
+}
+
+
 ngx_int_t
 ngx_http_iothub_source_find(ngx_http_iothub_source_t *source,
     ngx_http_iothub_field_e field, ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_value_t *value)
 {
     ngx_int_t                        rc;
-    ngx_str_t                        name, *header;
     ngx_uint_t                       i;
     ngx_array_t                     *parts;
     ngx_http_iothub_value_t          more;
@@ -411,14 +427,8 @@ ngx_http_iothub_source_find(ngx_http_iothub_source_t *source,
 
     parts = &source->parts[field];
 
-    if (source->row->header && wh->header) {
-        name.data = (u_char *) source->row->header;
-        name.len = ngx_strlen(source->row->header);
-        header = wh->header(wh->header_data, &name);
-
-        if (header) {
-            parts = &source->parts[NGX_HTTP_IOTHUB_FIELDS + field];
-        }
+    if (ngx_http_iothub_source_by_header(source, wh)) {
+        parts = &source->parts[NGX_HTTP_IOTHUB_FIELDS + field];
     }
 
     part = parts->elts;

@@ -94,6 +94,14 @@ const ngx_str_t *ngx_http_iothub_source_name(ngx_uint_t n);
 extern const char  ngx_http_iothub_source_names[];
 
 /*
+ * Are the fields in headers, and the body only the data?  1 for a CloudEvent
+ * in binary mode, whose header function is set, else 0.
+ */
+
+ngx_uint_t ngx_http_iothub_source_by_header(ngx_http_iothub_source_t *source,
+    ngx_http_iothub_webhook_t *wh);
+
+/*
  * Finds a field of a webhook.  What is found as null was not sent.
  *
  * NGX_OK; NGX_DECLINED if it is not there; NGX_ABORT and wh->reason if it

@@ -122,6 +122,54 @@ ngx_http_iothub_variables_add(ngx_conf_t *cf)
 }
 
 
+ngx_http_variable_value_t *
+ngx_http_iothub_variables_save(ngx_http_request_t *r)
+{
+    size_t                      size;
+    ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_variable_value_t  *saved;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    size = cmcf->variables.nelts * sizeof(ngx_http_variable_value_t);
+
+    saved = ngx_palloc(r->pool, size);
+
+    if (saved) {
+        ngx_memcpy(saved, r->variables, size);
+    }
+
+    return saved;
+}
+
+
+void
+ngx_http_iothub_variables_escape(ngx_http_request_t *r,
+    ngx_http_variable_value_t *saved)
+{
+    ngx_str_t                   value;
+    ngx_uint_t                  i;
+    ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_variable_value_t  *v;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    v = r->variables;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+
+        if (!v[i].valid || v[i].not_found || v[i].data == saved[i].data) {
+            continue;
+        }
+
+        value.data = v[i].data;
+        value.len = v[i].len;
+
+        if (ngx_http_iothub_event_has_controls(&value)) {
+            v[i] = saved[i];
+        }
+    }
+}
+
+
 void
 ngx_http_iothub_variables_reset(ngx_http_request_t *r)
 {

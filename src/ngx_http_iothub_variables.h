@@ -27,6 +27,24 @@ ngx_int_t ngx_http_iothub_variables_add(ngx_conf_t *cf);
 void ngx_http_iothub_variables_reset(ngx_http_request_t *r);
 
 /*
+ * Copies what nginx remembers of all variables, into the pool.  NULL: no
+ * memory.
+ */
+
+ngx_http_variable_value_t *ngx_http_iothub_variables_save(
+    ngx_http_request_t *r);
+
+/*
+ * Before the target: what has got a value since then, with control
+ * characters in it, goes back to what it was.  It may be a map of a verbatim
+ * field, which the target's location would put into a header; evaluated
+ * again, its fields are escaped.
+ */
+
+void ngx_http_iothub_variables_escape(ngx_http_request_t *r,
+    ngx_http_variable_value_t *saved);
+
+/*
  * Sets a variable to a text, which it points to; safe: to its JSON escaped
  * text, from the pool, if it holds control characters, so that in an
  * add_header it makes no header of its own.  NGX_OK or NGX_ERROR (no memory).

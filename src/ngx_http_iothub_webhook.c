@@ -1065,20 +1065,38 @@ static ngx_int_t
 ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value)
 {
+    ngx_int_t                 rc;
+    ngx_http_iothub_value_t   json;
     ngx_http_iothub_member_t  member;
+
+    json.type = NGX_HTTP_IOTHUB_NULL;
+    json.raw.data = NULL;
 
     if (wh->format == NGX_HTTP_IOTHUB_JSON
         && ngx_http_iothub_find_root(wh, &locator->name, &member) == NGX_OK)
     {
-        ngx_http_iothub_json_value(&member, value);
+        ngx_http_iothub_json_value(&member, &json);
+
+        if (json.type != NGX_HTTP_IOTHUB_NULL) {
+            *value = json;
+            return NGX_OK;
+        }
+    }
+
+    rc = ngx_http_iothub_find_form(wh, locator, value);
+
+    if (rc == NGX_DECLINED) {
+        rc = ngx_http_iothub_find_query(wh, locator, value);
+    }
+
+    /* a null is better than nothing */
+
+    if (rc == NGX_DECLINED && json.raw.data) {
+        *value = json;
         return NGX_OK;
     }
 
-    if (ngx_http_iothub_find_form(wh, locator, value) == NGX_OK) {
-        return NGX_OK;
-    }
-
-    return ngx_http_iothub_find_query(wh, locator, value);
+    return rc;
 }
 
 
