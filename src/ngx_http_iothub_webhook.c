@@ -1069,8 +1069,7 @@ ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_value_t   json;
     ngx_http_iothub_member_t  member;
 
-    json.type = NGX_HTTP_IOTHUB_NULL;
-    json.raw.data = NULL;
+    ngx_memzero(&json, sizeof(ngx_http_iothub_value_t));
 
     if (wh->format == NGX_HTTP_IOTHUB_JSON
         && ngx_http_iothub_find_root(wh, &locator->name, &member) == NGX_OK)
@@ -1091,7 +1090,7 @@ ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
 
     /* a null is better than nothing */
 
-    if (rc == NGX_DECLINED && json.raw.data) {
+    if (rc == NGX_DECLINED && json.raw.len) {
         *value = json;
         return NGX_OK;
     }
