@@ -79,6 +79,15 @@ $t->write_file('good.secret', "the word\n", 0600);
 $t->nginx(conf(), workers => 2);
 
 
+sub slurp {
+    my ($name) = @_;
+
+    open my $fh, '<', $name or die "$name: $!";
+    local $/;
+    return <$fh>;
+}
+
+
 sub status {
     my ($uri) = @_;
 
@@ -121,7 +130,10 @@ my $all = decode_json($answer->{body});
 is_deeply([sort keys %{ $all->{hubs} }],
           [sort qw(main dead quota quick idle mute limited odd.na-me_1)],
           'all hubs');
-like($all->{version}, qr/^\d+\.\d+\.\d+$/, 'version of the module');
+my ($version) = slurp("$FindBin::Bin/../CHANGES")
+    =~ /^Changes with ngx_http_iothub_module (\S+)/m;
+
+is($all->{version}, $version, 'version of the module, as CHANGES has it');
 like($all->{nginx}, qr/^1\.\d+\.\d+$/, 'version of nginx');
 like($all->{openssl}, qr/\d\.\d/, 'version of OpenSSL');
 like($all->{time}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'time');
