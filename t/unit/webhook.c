@@ -623,10 +623,14 @@ static value_case_t  bad_query[] = {
 };
 
 
-/* the order of a NAME: body first, and the query string only without it */
+/*
+ * The order of a NAME: body first, and the query string only without it; a
+ * null is as good as nothing, and better if there is nothing.
+ */
 
 static value_case_t  order[] = {
-    { "a", NULL_, FOUND("null", "null") },
+    { "a", STRING, FOUND("%41", "A") },
+    { "n", NULL_, FOUND("null", "null") },
     { "b", STRING, FOUND("query", "query") },
     { "query:a", STRING, FOUND("%41", "A") },
     { "/b", STRING, NOT_THERE },
@@ -915,7 +919,7 @@ test_all_values(void)
     ngx_str_t  none = ngx_string("");
     ngx_str_t  particle = ngx_string(PARTICLE);
     ngx_str_t  empty_object = ngx_string("{}");
-    ngx_str_t  a_null = ngx_string("{\"a\":null}");
+    ngx_str_t  a_null = ngx_string("{\"a\":null,\"n\":null}");
     ngx_str_t  form = ngx_string("a=form&c=%41");
     ngx_str_t  query = ngx_string("a=%41&b=query&c=d");
     ngx_str_t  raw = ngx_string("{\xff\0");
