@@ -26,6 +26,16 @@ static void ngx_http_iothub_exit_master(ngx_cycle_t *cycle);
 
 static char *ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_iothub_value(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_iothub_check_id(ngx_conf_t *cf, void *post, void *data);
+static char *ngx_http_iothub_check_own(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_iothub_check_header(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_iothub_check_switch(ngx_conf_t *cf, void *post,
+    void *data);
+static ngx_uint_t ngx_http_iothub_has_variable(ngx_str_t *text);
 static char *ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_device_pattern(ngx_conf_t *cf,
@@ -38,8 +48,12 @@ static char *ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_iothub_data_as(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_iothub_property_name(ngx_conf_t *cf,
+    ngx_http_iothub_loc_conf_t *ilcf, ngx_str_t *name);
 static char *ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_iothub_secret_file(ngx_conf_t *cf,
@@ -52,8 +66,8 @@ static ngx_int_t ngx_http_iothub_signature_file(ngx_conf_t *cf,
     ngx_http_iothub_signature_t *signature, ngx_str_t *file);
 static char *ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post,
-    void *data);
+static char *ngx_http_iothub_deadline(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 #define NGX_HTTP_IOTHUB_LEVELS                                                \
@@ -64,15 +78,19 @@ static char *ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post,
      + (field) * sizeof(ngx_http_complex_value_t *))
 
 
-static ngx_conf_enum_t  ngx_http_iothub_data_as[] = {
-    { ngx_string("string"), 0 },
-    { ngx_string("json"), 1 },
-    { ngx_null_string, 0 }
-};
+/* of values without variables: what can be judged of them at once */
 
+static ngx_conf_post_t  ngx_http_iothub_id_post =
+    { ngx_http_iothub_check_id };
 
-static ngx_conf_post_t  ngx_http_iothub_deadline_post =
-    { ngx_http_iothub_check_deadline };
+static ngx_conf_post_t  ngx_http_iothub_own_post =
+    { ngx_http_iothub_check_own };
+
+static ngx_conf_post_t  ngx_http_iothub_header_post =
+    { ngx_http_iothub_check_header };
+
+static ngx_conf_post_t  ngx_http_iothub_switch_post =
+    { ngx_http_iothub_check_switch };
 
 
 static ngx_command_t  ngx_http_iothub_commands[] = {
@@ -107,10 +125,10 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
 
     { ngx_string("iothub_device_id"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_DEVICE_ID),
-      NULL },
+      &ngx_http_iothub_id_post },
 
     { ngx_string("iothub_event"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
@@ -128,17 +146,17 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
 
     { ngx_string("iothub_published_at"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_PUBLISHED_AT),
-      NULL },
+      &ngx_http_iothub_own_post },
 
     { ngx_string("iothub_message_id"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       ngx_http_iothub_field_offset(NGX_HTTP_IOTHUB_MESSAGE_ID),
-      NULL },
+      &ngx_http_iothub_own_post },
 
     { ngx_string("iothub_device_pattern"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
@@ -149,10 +167,10 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
 
     { ngx_string("iothub_create"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_iothub_loc_conf_t, create),
-      NULL },
+      &ngx_http_iothub_switch_post },
 
     { ngx_string("iothub_each"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
@@ -184,24 +202,24 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
 
     { ngx_string("iothub_data_as"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_http_iothub_data_as,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_iothub_loc_conf_t, data_as),
-      &ngx_http_iothub_data_as },
+      0,
+      NULL },
 
     { ngx_string("iothub_content_type"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_iothub_loc_conf_t, content_type),
-      NULL },
+      &ngx_http_iothub_header_post },
 
     { ngx_string("iothub_content_encoding"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_iothub_value,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_iothub_loc_conf_t, content_encoding),
-      NULL },
+      &ngx_http_iothub_header_post },
 
     { ngx_string("iothub_property"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE2,
@@ -226,10 +244,10 @@ static ngx_command_t  ngx_http_iothub_commands[] = {
 
     { ngx_string("iothub_deadline"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_http_iothub_deadline,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_iothub_loc_conf_t, deadline),
-      &ngx_http_iothub_deadline_post },
+      0,
+      NULL },
 
     { ngx_string("iothub_accepted"),
       NGX_HTTP_IOTHUB_LEVELS|NGX_CONF_TAKE1,
@@ -539,6 +557,14 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                "of its own";
     }
 
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return "follows another content handler, such as proxy_pass, in the "
+               "same location: move that into a location of its own, and "
+               "write \"iothub_target\" to have it get the webhook, too";
+    }
+
     value = cf->args->elts;
 
     if (value[1].len == 0) {
@@ -574,14 +600,146 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_null(&pass->name);
 
     if (ilcf->pass->lengths == NULL) {
+
+        if (!ngx_http_iothub_hub_name_valid(&value[1])) {
+            return "needs the name of a hub, as \"iothub NAME { ... }\" "
+                   "declares it, not an address";
+        }
+
         pass->name = value[1];
     }
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = ngx_http_iothub_handler;
     pass->location = clcf;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_value(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char                       *rv;
+    ngx_conf_post_t            *post = cmd->post;
+    ngx_http_complex_value_t  **slot;
+
+    rv = ngx_http_set_complex_value_slot(cf, cmd, conf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    slot = (ngx_http_complex_value_t **) ((u_char *) conf + cmd->offset);
+
+    if ((*slot)->lengths) {
+        return NGX_CONF_OK;
+    }
+
+    return post->post_handler(cf, post, &(*slot)->value);
+}
+
+
+static char *
+ngx_http_iothub_check_id(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    const char  *reason;
+
+    if (ngx_http_iothub_event_device_id_valid(value, &reason)) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid device id \"%V\": %s", value, reason);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* what each event should have of its own */
+
+static char *
+ngx_http_iothub_check_own(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    ngx_str_t  *name = cf->args->elts;
+
+    if (value->len) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"%V %V\" is the same for each event: write a "
+                           "variable, such as \"$%V\"", name, value, value);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_check_header(ngx_conf_t *cf, void *post, void *data)
+{
+    if (!ngx_http_iothub_event_property_value_valid(data)) {
+        return "has a character that the hub does not take: write printable "
+               "ASCII";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* a word that is not empty and not "0" is a yes */
+
+static char *
+ngx_http_iothub_check_switch(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_str_t *value = data;
+
+    ngx_str_t   *name = cf->args->elts;
+    ngx_uint_t   i;
+
+    static const char *const  no[] = { "off", "no", "false", "none", NULL };
+
+    for (i = 0; no[i]; i++) {
+        if (value->len == ngx_strlen(no[i])
+            && ngx_strncasecmp(value->data, (u_char *) no[i], value->len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"%V\" in %V is a yes, as is every word but "
+                               "\"0\": write \"0\"", value, name);
+            break;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* does nginx see a variable where text is taken as it is written? */
+
+static ngx_uint_t
+ngx_http_iothub_has_variable(ngx_str_t *text)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i + 1 < text->len; i++) {
+
+        if (text->data[i] != '$') {
+            continue;
+        }
+
+        ch = text->data[i + 1] | 0x20;
+
+        if ((ch >= 'a' && ch <= 'z') || text->data[i + 1] == '{'
+            || text->data[i + 1] == '_')
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -628,6 +786,11 @@ ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (value[1].len && value[1].data[0] == '$') {
         return "takes no variable: write json:/pointer";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        return "cannot be switched off: write it only into the locations "
+               "that need it; a member of this name is \"json:/off\"";
     }
 
     ilcf->each = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_locator_t));
@@ -677,6 +840,21 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (value[1].len == 0) {
         return "needs a regular expression";
+    }
+
+    /* of these no id can be, whatever follows */
+
+    switch (value[1].data[0]) {
+
+    case '$':
+        return "takes no variables: write a regular expression, or "
+               "\"iothub_filter\" and a \"map\"";
+
+    case '~':
+        return "needs the regular expression alone, without \"~\"";
+
+    case '/':
+        return "needs the regular expression alone, without \"/\" around it";
     }
 
     ilcf->device_pattern_text = value[1];
@@ -755,9 +933,19 @@ ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return "needs prefixes that are not empty";
         }
 
-        if (ngx_http_script_variables_count(&value[i])) {
+        if (ngx_http_iothub_has_variable(&value[i])) {
             return "takes no variables: for these, write \"iothub_filter\" "
                    "and a \"map\"";
+        }
+
+        if (value[i].data[0] == '~' || value[i].data[0] == '^'
+            || value[i].data[value[i].len - 1] == '*')
+        {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"%V\" in iothub_match is a prefix as it is "
+                               "written, not a pattern: write the beginning "
+                               "of the names alone, or \"iothub_filter\" and "
+                               "a \"map\"", &value[i]);
         }
 
         prefix = ngx_array_push(ilcf->match);
@@ -809,6 +997,17 @@ ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
+
+        if (cv->lengths) {
+            continue;
+        }
+
+        if (cv->value.len > 1) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"%V\" in iothub_filter lets every event "
+                               "pass: write a variable, such as \"$%V\"",
+                               &cv->value, &cv->value);
+        }
     }
 
     return NGX_CONF_OK;
@@ -831,8 +1030,7 @@ ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     escape = 1;
 
     if (cf->args->nelts == 2
-        && (ngx_strcmp(value[1].data, "escape=json") == 0
-            || ngx_strcmp(value[1].data, "escape=none") == 0))
+        && ngx_strncmp(value[1].data, "escape=", 7) == 0)
     {
         return "needs a value after \"escape=\"";
     }
@@ -854,7 +1052,41 @@ ngx_http_iothub_message(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ilcf->message = ngx_http_iothub_template_compile(cf,
                                          &value[cf->args->nelts - 1], escape);
 
-    return ilcf->message ? NGX_CONF_OK : NGX_CONF_ERROR;
+    if (ilcf->message == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ilcf->message->file = cf->conf_file->file.name.data;
+    ilcf->message->line = cf->conf_file->line;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_data_as(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
+
+    ngx_str_t  *value;
+
+    if (ilcf->data_as != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "string") == 0) {
+        ilcf->data_as = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "json") == 0) {
+        ilcf->data_as = 1;
+        return NGX_CONF_OK;
+    }
+
+    return "must be \"string\" or \"json\"";
 }
 
 
@@ -863,26 +1095,13 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
+    char                              *rv;
     u_char                            *p;
     ngx_str_t                         *value;
-    ngx_uint_t                         i;
-    const char                        *reason;
     ngx_http_iothub_property_t        *property;
     ngx_http_compile_complex_value_t   ccv;
 
     value = cf->args->elts;
-
-    if (value[1].len && value[1].data[0] == '$') {
-        return "takes no variable as its name: write \"iothub_property NAME "
-               "$value;\"";
-    }
-
-    if (!ngx_http_iothub_event_property_name_valid(&value[1], &reason)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid property name \"%V\": %s", &value[1],
-                           reason);
-        return NGX_CONF_ERROR;
-    }
 
     if (ilcf->properties == NGX_CONF_UNSET_PTR) {
         ilcf->properties = ngx_array_create(cf->pool, 4,
@@ -892,21 +1111,10 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    /* names are header names to the hub: their case tells nothing apart */
+    rv = ngx_http_iothub_property_name(cf, ilcf, &value[1]);
 
-    property = ilcf->properties->elts;
-
-    for (i = 0; i < ilcf->properties->nelts; i++) {
-        if (property[i].key.len == value[1].len + sizeof("iothub-app-") - 1
-            && ngx_strncasecmp(property[i].key.data
-                               + sizeof("iothub-app-") - 1,
-                               value[1].data, value[1].len)
-               == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "duplicate property \"%V\"", &value[1]);
-            return NGX_CONF_ERROR;
-        }
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     property = ngx_array_push(ilcf->properties);
@@ -936,6 +1144,60 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
         return NGX_CONF_ERROR;
+    }
+
+    if (property->value.lengths) {
+        return NGX_CONF_OK;
+    }
+
+    return ngx_http_iothub_check_header(cf, NULL, &property->value.value);
+}
+
+
+static char *
+ngx_http_iothub_property_name(ngx_conf_t *cf,
+    ngx_http_iothub_loc_conf_t *ilcf, ngx_str_t *name)
+{
+    ngx_uint_t                   i;
+    const char                  *reason;
+    ngx_http_iothub_property_t  *property;
+
+    static ngx_str_t  prefix = ngx_string("iothub-app-");
+
+    if (ngx_http_iothub_has_variable(name)) {
+        return "takes no variable as its name: write \"iothub_property NAME "
+               "$value;\"";
+    }
+
+    if (!ngx_http_iothub_event_property_name_valid(name, &reason)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid property name \"%V\": %s", name, reason);
+        return NGX_CONF_ERROR;
+    }
+
+    if (name->len > prefix.len
+        && ngx_strncasecmp(name->data, prefix.data, prefix.len) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"%V\" in iothub_property becomes "
+                           "\"iothub-app-%V\": write \"%s\"", name, name,
+                           name->data + prefix.len);
+    }
+
+    /* names are header names to the hub: their case tells nothing apart */
+
+    property = ilcf->properties->elts;
+
+    for (i = 0; i < ilcf->properties->nelts; i++) {
+        if (property[i].key.len == name->len + prefix.len
+            && ngx_strncasecmp(property[i].key.data + prefix.len, name->data,
+                               name->len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate property \"%V\"", name);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
@@ -993,9 +1255,10 @@ ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 0; i < name.len; i++) {
         if (name.data[i] <= ' ' || name.data[i] >= 0x7f
-            || name.data[i] == ':')
+            || name.data[i] == ':' || name.data[i] == '$')
         {
-            return "has an invalid header name";
+            return "has an invalid header name, write one such as "
+                   "\"header=X-Webhook-Secret\"";
         }
     }
 
@@ -1130,8 +1393,12 @@ ngx_http_iothub_signature_parameters(ngx_conf_t *cf,
 
         if (rc == NGX_DECLINED) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\"%s%s", &value[i],
-                               reason ? ": " : "", reason ? reason : "");
+                               "invalid parameter \"%V\": %s", &value[i],
+                               reason ? reason
+                                      : "write \"file=FILE\", and what the "
+                                        "scheme takes of \"header=NAME\", "
+                                        "\"prefix=TEXT\", \"encoding=hex\" "
+                                        "and \"tolerance=5m\", each once");
         }
 
         if (rc != NGX_OK) {
@@ -1195,6 +1462,12 @@ ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                  || (code >= 400 && code <= 499)))
     {
         return "must be a code from 200 to 299 or from 400 to 499";
+
+    } else if (code == 408 || code == 425 || code == 429) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"iothub_rejected %i\" asks the sender to repeat "
+                           "what will be rejected again: write 422 or 400",
+                           code);
     }
 
     *slot = code;
@@ -1204,13 +1477,29 @@ ngx_http_iothub_code(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_iothub_check_deadline(ngx_conf_t *cf, void *post, void *data)
+ngx_http_iothub_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_msec_t  *deadline = data;
+    ngx_http_iothub_loc_conf_t *ilcf = conf;
 
-    if (*deadline == 0) {
+    ngx_int_t   ms;
+    ngx_str_t  *value;
+
+    if (ilcf->deadline != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    ms = ngx_parse_time(&value[1], 0);
+
+    if (ms == NGX_ERROR) {
+        return "has an invalid time, write for example \"15s\"";
+    }
+
+    if (ms == 0) {
         return "must be longer than nothing, write for example \"15s\"";
     }
+
+    ilcf->deadline = ms;
 
     return NGX_CONF_OK;
 }

@@ -14,6 +14,8 @@ typedef struct {
 
 
 static ngx_uint_t ngx_http_iothub_field_is_variable(ngx_str_t *name);
+static ngx_uint_t ngx_http_iothub_field_is_taken(ngx_conf_t *cf,
+    ngx_str_t *name);
 static ngx_int_t ngx_http_iothub_field_words(ngx_conf_t *cf,
     ngx_http_iothub_user_field_t *field);
 static ngx_int_t ngx_http_iothub_field_locator(ngx_conf_t *cf,
@@ -43,12 +45,21 @@ ngx_http_iothub_field(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid variable name \"%V\" in iothub_field: "
                            "write \"iothub_field $name LOCATOR...;\", with "
-                           "letters, digits and \"_\" in the name", &name);
+                           "letters, digits and \"_\" in the name, and no "
+                           "digit first", &name);
         return NGX_CONF_ERROR;
     }
 
     name.len--;
     name.data++;
+
+    if (ngx_http_iothub_field_is_taken(cf, &name)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "there is a variable \"$%V\" already, of nginx or "
+                           "of another directive: give that of iothub_field "
+                           "another name", &name);
+        return NGX_CONF_ERROR;
+    }
 
     field = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_user_field_t));
     if (field == NULL) {
@@ -86,7 +97,9 @@ ngx_http_iothub_field_is_variable(ngx_str_t *name)
     u_char      ch;
     ngx_uint_t  i;
 
-    if (name->len < 2 || name->data[0] != '$') {
+    if (name->len < 2 || name->data[0] != '$'
+        || (name->data[1] >= '0' && name->data[1] <= '9'))
+    {
         return 0;
     }
 
@@ -101,6 +114,30 @@ ngx_http_iothub_field_is_variable(ngx_str_t *name)
     }
 
     return 1;
+}
+
+
+/* nginx itself replaces a variable of "map", and some of its own, silently */
+
+static ngx_uint_t
+ngx_http_iothub_field_is_taken(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+        if (key[i].key.len == name->len
+            && ngx_strncasecmp(key[i].key.data, name->data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -132,6 +169,14 @@ ngx_http_iothub_field_words(ngx_conf_t *cf,
 
             field->otherwise.data = value[i].data + 8;
             field->otherwise.len = value[i].len - 8;
+
+            if (field->otherwise.len > 1 && field->otherwise.data[0] == '$') {
+                ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                                   "\"%V\" is a text, not a variable: for "
+                                   "its value, write a \"map\" that has "
+                                   "\"%V\" in it", &value[i], &value[1]);
+            }
+
             continue;
         }
 
@@ -164,6 +209,13 @@ ngx_http_iothub_field_locator(ngx_conf_t *cf,
     ngx_int_t                   rc;
     const char                 *reason;
     ngx_http_iothub_locator_t  *locator;
+
+    if (text->len && text->data[0] == '$') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid locator \"%V\": it takes no variables; a "
+                           "member of this name is \"json:/%V\"", text, text);
+        return NGX_ERROR;
+    }
 
     locator = ngx_array_push(&field->locators);
     if (locator == NULL) {

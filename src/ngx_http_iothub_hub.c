@@ -16,6 +16,7 @@
 #define NGX_HTTP_IOTHUB_RATE_MAX        1000000      /* a second */
 #define NGX_HTTP_IOTHUB_BURST           20
 #define NGX_HTTP_IOTHUB_NAME_MAX        128
+#define NGX_HTTP_IOTHUB_REASON_MAX      128
 
 
 typedef char *(*ngx_http_iothub_hub_set_pt)(ngx_conf_t *cf,
@@ -26,6 +27,8 @@ static char *ngx_http_iothub_hub_directive(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
 static ngx_int_t ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two);
 static char *ngx_http_iothub_hub_complete(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static ngx_int_t ngx_http_iothub_hub_timeouts(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_connection(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
@@ -57,18 +60,24 @@ static char *ngx_http_iothub_hub_api_version(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_register(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_register_parameter(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub, ngx_str_t *value);
 static ngx_int_t ngx_http_iothub_hub_rate(ngx_str_t *value,
     ngx_uint_t *rate);
 static char *ngx_http_iothub_hub_identity(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_str_t *members);
-static ngx_uint_t ngx_http_iothub_hub_is_status(
-    ngx_http_iothub_value_t *value);
+static char *ngx_http_iothub_hub_identity_values(ngx_conf_t *cf,
+    ngx_http_iothub_webhook_t *wh);
+static ngx_uint_t ngx_http_iothub_hub_is_word(ngx_http_iothub_value_t *value,
+    const char *const *words);
 static ngx_int_t ngx_http_iothub_hub_member(ngx_conf_t *cf,
     ngx_http_iothub_webhook_t *wh, const char *text,
     ngx_http_iothub_value_t *value);
 static char *ngx_http_iothub_hub_zone(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_state_folder(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
     ngx_http_iothub_endpoint_t *endpoint, ngx_uint_t key,
@@ -141,7 +150,6 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_iothub_main_conf_t *imcf = conf;
 
     char                     *rv;
-    u_char                    ch;
     ngx_str_t                *value;
     ngx_uint_t                i;
     ngx_conf_t                saved;
@@ -154,18 +162,11 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "needs a name of 1 to 128 characters";
     }
 
-    for (i = 0; i < value[1].len; i++) {
-        ch = value[1].data[i];
-
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
-              || (ch >= '0' && ch <= '9')
-              || ch == '.' || ch == '_' || ch == '-'))
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid hub name \"%V\": use letters, "
-                               "digits, \".\", \"_\" and \"-\"", &value[1]);
-            return NGX_CONF_ERROR;
-        }
+    if (!ngx_http_iothub_hub_name_valid(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid hub name \"%V\": use letters, digits, "
+                           "\".\", \"_\" and \"-\"", &value[1]);
+        return NGX_CONF_ERROR;
     }
 
     /* upstreams are named after hubs, and their names have no case */
@@ -242,6 +243,31 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_http_iothub_hub_complete(cf, hub);
+}
+
+
+ngx_uint_t
+ngx_http_iothub_hub_name_valid(ngx_str_t *name)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    if (name->len == 0 || name->len > NGX_HTTP_IOTHUB_NAME_MAX) {
+        return 0;
+    }
+
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+              || (ch >= '0' && ch <= '9')
+              || ch == '.' || ch == '_' || ch == '-'))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
@@ -368,12 +394,41 @@ ngx_http_iothub_hub_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         || ngx_http_iothub_hub_tokens(cf, hub, &hub->registry) != NGX_OK
         || ngx_http_iothub_hub_tokens(cf, hub, &hub->messages) != NGX_OK
         || ngx_http_iothub_zone_add(cf, hub) != NGX_OK
-        || ngx_http_iothub_server_complete(cf, hub) != NGX_OK)
+        || ngx_http_iothub_server_complete(cf, hub) != NGX_OK
+        || ngx_http_iothub_hub_timeouts(cf, hub) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* in nginx, 0 is no time at all */
+
+static ngx_int_t
+ngx_http_iothub_hub_timeouts(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    const char                *name;
+    ngx_http_upstream_conf_t  *ucf;
+
+    /* upstream is the first member of nginx's proxy configuration */
+
+    ucf = hub->proxy[NGX_HTTP_IOTHUB_PROXY_MESSAGES];
+
+    name = ucf->connect_timeout == 0 ? "connect"
+           : ucf->send_timeout == 0 ? "send"
+           : ucf->read_timeout == 0 ? "read" : NULL;
+
+    if (name) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"proxy_%s_timeout\" of hub \"%V\" is 0, and "
+                           "nothing is as fast: write for example \"5s\"",
+                           name, &hub->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -780,8 +835,9 @@ ngx_http_iothub_hub_policy(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     }
 
     for (i = 0; i < value[1].len; i++) {
-        if (value[1].data[i] <= ' ' || value[1].data[i] >= 0x7f) {
-            return "has a character that no policy name has";
+        if (value[1].data[i] < ' ' || value[1].data[i] >= 0x7f) {
+            return "has a character that no policy name has: write the name "
+                   "alone, as in \"policy iothubowner;\"";
         }
     }
 
@@ -885,17 +941,27 @@ ngx_http_iothub_hub_api_version(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     ngx_str_t   *value = cf->args->elts;
     ngx_uint_t   i;
 
+    static const char  date[] = "0000-00-00";
+
     for (i = 0; i < value[1].len; i++) {
         ch = value[1].data[i];
 
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')
-              || ch == '-'))
-        {
+        if (i >= sizeof(date) - 1) {
+
+            /* a suffix: -preview */
+
+            if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')
+                  || ch == '-'))
+            {
+                break;
+            }
+
+        } else if (date[i] == '0' ? (ch < '0' || ch > '9') : ch != '-') {
             break;
         }
     }
 
-    if (i == 0 || i < value[1].len || i > 64) {
+    if (i < sizeof(date) - 1 || i < value[1].len || i > 64) {
         return "needs a version like 2021-04-12";
     }
 
@@ -908,8 +974,8 @@ ngx_http_iothub_hub_api_version(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 static char *
 ngx_http_iothub_hub_register(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
-    ngx_int_t    n;
-    ngx_str_t   *value, s;
+    char        *rv;
+    ngx_str_t   *value;
     ngx_uint_t   i;
 
     value = cf->args->elts;
@@ -929,36 +995,66 @@ ngx_http_iothub_hub_register(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     for (i = 2; i < cf->args->nelts; i++) {
 
-        if (ngx_strncmp(value[i].data, "rate=", 5) == 0) {
-            s.data = value[i].data + 5;
-            s.len = value[i].len - 5;
+        rv = ngx_http_iothub_hub_register_parameter(cf, hub, &value[i]);
 
-            if (ngx_http_iothub_hub_rate(&s, &hub->rate) != NGX_OK) {
-                return "has an invalid rate, write for example "
-                       "\"rate=80r/m\", \"rate=2r/s\" or \"rate=off\"";
-            }
-
-            continue;
+        if (rv != NGX_CONF_OK) {
+            return rv;
         }
+    }
 
-        if (ngx_strncmp(value[i].data, "burst=", 6) == 0) {
-            n = ngx_atoi(value[i].data + 6, value[i].len - 6);
+    if (cf->args->nelts == 4 && value[2].data[0] == value[3].data[0]) {
+        return "has one parameter twice: write \"rate=\" and \"burst=\" "
+               "once each";
+    }
 
-            if (n < 1 || n > NGX_HTTP_IOTHUB_RATE_MAX) {
-                return "has an invalid burst, write for example "
-                       "\"burst=20\"";
-            }
-
-            hub->burst = n;
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                           &value[i]);
-        return NGX_CONF_ERROR;
+    if (cf->args->nelts > 2
+        && hub->registering == NGX_HTTP_IOTHUB_REGISTER_OFF)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"%V\" is without effect: nothing is created "
+                           "with \"register off;\"", &value[2]);
     }
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_hub_register_parameter(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub, ngx_str_t *value)
+{
+    ngx_int_t  n;
+    ngx_str_t  s;
+
+    if (ngx_strncmp(value->data, "rate=", 5) == 0) {
+        s.data = value->data + 5;
+        s.len = value->len - 5;
+
+        if (ngx_http_iothub_hub_rate(&s, &hub->rate) != NGX_OK) {
+            return "has an invalid rate, write for example \"rate=80r/m\", "
+                   "\"rate=2r/s\" or \"rate=off\"";
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value->data, "burst=", 6) == 0) {
+        n = ngx_atoi(value->data + 6, value->len - 6);
+
+        if (n < 1 || n > NGX_HTTP_IOTHUB_RATE_MAX) {
+            return "has an invalid burst, write for example \"burst=20\"";
+        }
+
+        hub->burst = n;
+
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\", write for example "
+                       "\"rate=80r/m\" or \"burst=20\"", value);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -1002,6 +1098,7 @@ ngx_http_iothub_hub_rate(ngx_str_t *value, ngx_uint_t *rate)
 static char *
 ngx_http_iothub_hub_identity(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
+    char                       *rv;
     ngx_int_t                   rc;
     ngx_str_t                  *text, members;
     ngx_http_iothub_value_t     root, found;
@@ -1032,14 +1129,10 @@ ngx_http_iothub_hub_identity(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
                "always that of the event";
     }
 
-    rc = ngx_http_iothub_hub_member(cf, &wh, "/status", &found);
+    rv = ngx_http_iothub_hub_identity_values(cf, &wh);
 
-    if (rc == NGX_ERROR) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (rc == NGX_OK && !ngx_http_iothub_hub_is_status(&found)) {
-        return "needs \"enabled\" or \"disabled\" as the \"status\"";
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     /* what is between the braces, as it was written */
@@ -1102,14 +1195,74 @@ ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
 }
 
 
-static ngx_uint_t
-ngx_http_iothub_hub_is_status(ngx_http_iothub_value_t *value)
+/* what the hub would refuse with each creation */
+
+static char *
+ngx_http_iothub_hub_identity_values(ngx_conf_t *cf,
+    ngx_http_iothub_webhook_t *wh)
 {
-    return value->type == NGX_HTTP_IOTHUB_STRING
-           && ((value->text.len == 7
-                && ngx_strncmp(value->text.data, "enabled", 7) == 0)
-               || (value->text.len == 8
-                   && ngx_strncmp(value->text.data, "disabled", 8) == 0));
+    ngx_http_iothub_value_t  v;
+
+    static const char *const  statuses[] = { "enabled", "disabled", NULL };
+
+    static const char *const  types[] = {
+        "sas", "selfSigned", "certificateAuthority", "none", NULL
+    };
+
+    if (ngx_http_iothub_hub_member(cf, wh, "/status", &v) == NGX_OK
+        && !ngx_http_iothub_hub_is_word(&v, statuses))
+    {
+        return "needs \"enabled\" or \"disabled\" as the \"status\"";
+    }
+
+    if (ngx_http_iothub_hub_member(cf, wh, "/statusReason", &v) == NGX_OK
+        && (v.type != NGX_HTTP_IOTHUB_STRING
+            || ngx_utf8_length(v.text.data, v.text.len)
+               > NGX_HTTP_IOTHUB_REASON_MAX))
+    {
+        return "needs a text of up to 128 characters as the "
+               "\"statusReason\"";
+    }
+
+    if ((ngx_http_iothub_hub_member(cf, wh, "/capabilities", &v) == NGX_OK
+         && v.type != NGX_HTTP_IOTHUB_OBJECT)
+        || (ngx_http_iothub_hub_member(cf, wh, "/capabilities/iotEdge", &v)
+            == NGX_OK
+            && v.type != NGX_HTTP_IOTHUB_TRUE
+            && v.type != NGX_HTTP_IOTHUB_FALSE))
+    {
+        return "needs \"capabilities\" like {\"iotEdge\":true}";
+    }
+
+    if (ngx_http_iothub_hub_member(cf, wh, "/authentication/type", &v)
+        == NGX_OK
+        && !ngx_http_iothub_hub_is_word(&v, types))
+    {
+        return "needs \"sas\", \"selfSigned\", \"certificateAuthority\" or "
+               "\"none\" as the \"type\" in \"authentication\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_iothub_hub_is_word(ngx_http_iothub_value_t *value,
+    const char *const *words)
+{
+    if (value->type != NGX_HTTP_IOTHUB_STRING) {
+        return 0;
+    }
+
+    for ( /* void */ ; *words; words++) {
+        if (value->text.len == ngx_strlen(*words)
+            && ngx_strncmp(value->text.data, *words, value->text.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -1165,7 +1318,8 @@ ngx_http_iothub_hub_zone(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     }
 
     if (value[2].len <= 6 || ngx_strncmp(value[2].data, "state=", 6) != 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\", write \"state=FILE\"",
                            &value[2]);
         return NGX_CONF_ERROR;
     }
@@ -1175,6 +1329,35 @@ ngx_http_iothub_hub_zone(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     if (ngx_conf_full_name(cf->cycle, &hub->state_file, 0) != NGX_OK) {
         return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_iothub_hub_state_folder(cf, hub);
+}
+
+
+/* without it nginx works, and finds out when it exits */
+
+static char *
+ngx_http_iothub_hub_state_folder(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    u_char           *name, *p;
+    ngx_file_info_t   info;
+
+    name = ngx_pnalloc(cf->temp_pool, hub->state_file.len + 1);
+    if (name == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memcpy(name, hub->state_file.data, hub->state_file.len);
+
+    for (p = name + hub->state_file.len; p > name && *p != '/'; p--) {
+        *p = '\0';
+    }
+
+    if (ngx_file_info(name, &info) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, ngx_errno,
+                           "the zone of hub \"%V\" cannot be saved, make the "
+                           "folder \"%s\"", &hub->name, name);
     }
 
     return NGX_CONF_OK;

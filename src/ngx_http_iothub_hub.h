@@ -144,6 +144,10 @@ typedef struct {
 char *ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+/* May this be the name of a hub?  1 or 0. */
+
+ngx_uint_t ngx_http_iothub_hub_name_valid(ngx_str_t *name);
+
 /* Completes all hubs when http{} has been read and merged. */
 
 ngx_int_t ngx_http_iothub_hub_init(ngx_conf_t *cf, ngx_array_t *hubs);

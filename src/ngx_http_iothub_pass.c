@@ -74,6 +74,7 @@ ngx_http_iothub_pass_init(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
         }
 
         ngx_http_iothub_pass_source(imcf, pass[i].conf);
+        ngx_http_iothub_pass_buffer(pass[i].location);
     }
 
     for (i = 0; i < imcf->passes.nelts; i++) {
@@ -262,7 +263,7 @@ ngx_http_iothub_pass_message(ngx_conf_t *cf, ngx_http_iothub_pass_t *pass)
     rc = ngx_http_iothub_template_may_be_json(cf->temp_pool, message);
 
     if (rc == 0) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                       "iothub_message is no JSON, whatever its variables are, "
                       "and the content type is application/json: write JSON "
                       "in single quotes, without backslashes, or another "
@@ -270,7 +271,7 @@ ngx_http_iothub_pass_message(ngx_conf_t *cf, ngx_http_iothub_pass_t *pass)
                       message->file, message->line);
     }
 
-    return rc == 1 ? NGX_OK : NGX_ERROR;
+    return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
 }
 
 

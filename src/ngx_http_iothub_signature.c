@@ -227,7 +227,7 @@ ngx_http_iothub_signature_set_header(ngx_pool_t *pool,
 
     for (i = 0; i < value->len; i++) {
         if (value->data[i] <= ' ' || value->data[i] >= 0x7f
-            || value->data[i] == ':')
+            || value->data[i] == ':' || value->data[i] == '$')
         {
             break;
         }

@@ -17,6 +17,10 @@ static char *ngx_http_iothub_target_when(ngx_conf_t *cf,
     ngx_http_iothub_target_t *target);
 static char *ngx_http_iothub_target_where(ngx_conf_t *cf,
     ngx_http_iothub_target_t *target);
+static ngx_http_core_loc_conf_t *ngx_http_iothub_target_find_location(
+    ngx_http_core_loc_conf_t *parent, ngx_str_t *uri, ngx_uint_t *final);
+static ngx_http_core_loc_conf_t *ngx_http_iothub_target_find_static(
+    ngx_http_location_tree_node_t *node, ngx_str_t *uri, ngx_uint_t *final);
 static ngx_http_iothub_handover_t *ngx_http_iothub_target_find(
     ngx_http_request_t *r, ngx_http_iothub_target_t *target);
 static void ngx_http_iothub_target_cleanup(void *data);
@@ -128,21 +132,10 @@ ngx_int_t
 ngx_http_iothub_target_check(ngx_conf_t *cf, ngx_http_iothub_target_t *target,
     ngx_http_core_srv_conf_t *cscf, u_char *file, ngx_uint_t line)
 {
-    ngx_http_core_loc_conf_t  **clcfp;
-
-    if (target == NULL || target->name.data[0] != '@') {
+    if (target == NULL || target->name.data[0] != '@'
+        || ngx_http_iothub_target_location(target, cscf))
+    {
         return NGX_OK;
-    }
-
-    for (clcfp = cscf->named_locations; clcfp && *clcfp; clcfp++) {
-
-        if ((*clcfp)->name.len == target->name.len
-            && ngx_strncmp((*clcfp)->name.data, target->name.data,
-                           target->name.len)
-               == 0)
-        {
-            return NGX_OK;
-        }
     }
 
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -153,6 +146,137 @@ ngx_http_iothub_target_check(ngx_conf_t *cf, ngx_http_iothub_target_t *target,
                   target->line);
 
     return NGX_ERROR;
+}
+
+
+ngx_http_core_loc_conf_t *
+ngx_http_iothub_target_location(ngx_http_iothub_target_t *target,
+    ngx_http_core_srv_conf_t *cscf)
+{
+    ngx_uint_t                  final;
+    ngx_http_core_loc_conf_t   *clcf, **clcfp;
+
+    if (target->name.data[0] == '/') {
+        clcf = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
+        return ngx_http_iothub_target_find_location(clcf, &target->name,
+                                                    &final);
+    }
+
+    for (clcfp = cscf->named_locations; clcfp && *clcfp; clcfp++) {
+
+        if ((*clcfp)->name.len == target->name.len
+            && ngx_strncmp((*clcfp)->name.data, target->name.data,
+                           target->name.len)
+               == 0)
+        {
+            return *clcfp;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* as ngx_http_core_find_location() does, which needs a request */
+
+static ngx_http_core_loc_conf_t *
+ngx_http_iothub_target_find_location(ngx_http_core_loc_conf_t *parent,
+    ngx_str_t *uri, ngx_uint_t *final)
+{
+    ngx_http_core_loc_conf_t   *found, *nested;
+#if (NGX_PCRE)
+    ngx_uint_t                  noregex;
+    ngx_http_core_loc_conf_t  **clcfp;
+
+    noregex = 0;
+#endif
+
+    *final = 0;
+
+    found = ngx_http_iothub_target_find_static(parent->static_locations, uri,
+                                               final);
+    if (*final) {
+        return found;
+    }
+
+    if (found) {
+
+#if (NGX_PCRE)
+        noregex = found->noregex;
+#endif
+
+        nested = ngx_http_iothub_target_find_location(found, uri, final);
+
+        if (nested) {
+            found = nested;
+        }
+
+        if (*final) {
+            return found;
+        }
+    }
+
+#if (NGX_PCRE)
+
+    for (clcfp = parent->regex_locations; clcfp && *clcfp && !noregex;
+         clcfp++)
+    {
+        if (ngx_regex_exec((*clcfp)->regex->regex, uri, NULL, 0) >= 0) {
+            nested = ngx_http_iothub_target_find_location(*clcfp, uri, final);
+            *final = 1;
+
+            return nested ? nested : *clcfp;
+        }
+    }
+
+#endif
+
+    return found;
+}
+
+
+static ngx_http_core_loc_conf_t *
+ngx_http_iothub_target_find_static(ngx_http_location_tree_node_t *node,
+    ngx_str_t *uri, ngx_uint_t *final)
+{
+    u_char                    *name;
+    size_t                     len;
+    ngx_int_t                  rc;
+    ngx_http_core_loc_conf_t  *found;
+
+    found = NULL;
+    name = uri->data;
+    len = uri->len;
+
+    while (node) {
+
+        rc = ngx_filename_cmp(name, node->name, ngx_min(len, node->len));
+
+        if (rc != 0) {
+            node = rc < 0 ? node->left : node->right;
+
+        } else if (len < node->len) {
+            node = node->left;
+
+        } else if (len == node->len && node->exact) {
+            *final = 1;
+            return node->exact;
+
+        } else if (len == node->len) {
+            return node->inclusive;
+
+        } else if (node->inclusive) {
+            found = node->inclusive;
+            name += node->len;
+            len -= node->len;
+            node = node->tree;
+
+        } else {
+            node = node->right;
+        }
+    }
+
+    return found;
 }
 
 

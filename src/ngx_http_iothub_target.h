@@ -43,6 +43,14 @@ ngx_int_t ngx_http_iothub_target_check(ngx_conf_t *cf,
     ngx_http_iothub_target_t *target, ngx_http_core_srv_conf_t *cscf,
     u_char *file, ngx_uint_t line);
 
+/*
+ * The location of the server to which the target leads, when all locations
+ * are known.  NULL: there is none, which nginx serves from the server's root.
+ */
+
+ngx_http_core_loc_conf_t *ngx_http_iothub_target_location(
+    ngx_http_iothub_target_t *target, ngx_http_core_srv_conf_t *cscf);
+
 /* Is a webhook with this result the target's?  target may be NULL. */
 
 ngx_uint_t ngx_http_iothub_target_wants(ngx_http_iothub_target_t *target,

@@ -25,6 +25,8 @@ static size_t ngx_http_iothub_template_literal(ngx_str_t *text, size_t i,
 static ngx_int_t ngx_http_iothub_template_part(ngx_conf_t *cf,
     ngx_http_iothub_template_t *template, ngx_str_t *text, size_t from,
     size_t to, ngx_uint_t variable, ngx_http_iothub_insert_e insert);
+static ngx_int_t ngx_http_iothub_template_sample(ngx_pool_t *pool,
+    ngx_http_iothub_template_t *template, ngx_uint_t quoted, ngx_str_t *text);
 static ngx_int_t ngx_http_iothub_template_insert(ngx_http_request_t *r,
     ngx_http_iothub_part_t *part, ngx_str_t *text);
 static ngx_int_t ngx_http_iothub_template_escape(ngx_pool_t *pool,
@@ -170,6 +172,89 @@ ngx_http_iothub_template_part(ngx_conf_t *cf,
     ccv.complex_value = part->variable;
 
     return ngx_http_compile_complex_value(&ccv);
+}
+
+
+/* a number can stand where a string cannot, and the other way round */
+
+ngx_int_t
+ngx_http_iothub_template_may_be_json(ngx_pool_t *pool,
+    ngx_http_iothub_template_t *template)
+{
+    ngx_int_t   rc;
+    ngx_str_t   text, json;
+    ngx_uint_t  quoted;
+
+    for (quoted = 0; quoted <= 1; quoted++) {
+
+        rc = ngx_http_iothub_template_sample(pool, template, quoted, &text);
+
+        if (rc == NGX_DECLINED) {
+            return 1;
+        }
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_iothub_webhook_embed(&text, &json);
+        }
+
+        if (rc != NGX_DECLINED) {
+            return rc == NGX_OK ? 1 : NGX_ERROR;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * Each variable has a number of its own, as a member has a name.  With these
+ * digits it may stand after \u or \u00, too.  NGX_DECLINED: of variables that
+ * are inserted as they are, nothing is known.
+ */
+
+static ngx_int_t
+ngx_http_iothub_template_sample(ngx_pool_t *pool,
+    ngx_http_iothub_template_t *template, ngx_uint_t quoted, ngx_str_t *text)
+{
+    u_char                  *p;
+    size_t                   len;
+    ngx_uint_t               i, quotes;
+    ngx_http_iothub_part_t  *part;
+
+    part = template->parts.elts;
+    len = 0;
+
+    for (i = 0; i < template->parts.nelts; i++) {
+
+        if (part[i].variable && part[i].insert == NGX_HTTP_IOTHUB_AS_IS) {
+            return NGX_DECLINED;
+        }
+
+        len += part[i].literal.len + NGX_INT_T_LEN + 2;
+    }
+
+    p = ngx_pnalloc(pool, len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->data = p;
+
+    for (i = 0; i < template->parts.nelts; i++) {
+
+        if (part[i].variable == NULL) {
+            p = ngx_cpymem(p, part[i].literal.data, part[i].literal.len);
+            continue;
+        }
+
+        quotes = quoted && part[i].insert == NGX_HTTP_IOTHUB_AS_JSON;
+
+        p = ngx_sprintf(p, quotes ? "\"%ui\"" : "%ui", 1000 + i);
+    }
+
+    text->len = p - text->data;
+
+    return NGX_OK;
 }
 
 

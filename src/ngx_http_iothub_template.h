@@ -18,6 +18,8 @@
 
 typedef struct {
     ngx_array_t   parts;
+    u_char       *file;       /* where it is configured, set by the caller */
+    ngx_uint_t    line;
 } ngx_http_iothub_template_t;
 
 
@@ -28,6 +30,15 @@ typedef struct {
 
 ngx_http_iothub_template_t *ngx_http_iothub_template_compile(ngx_conf_t *cf,
     ngx_str_t *text, ngx_uint_t escape);
+
+/*
+ * May the text become JSON, for some values of its variables?  1 or 0, which
+ * is also said of texts that only strange values make JSON; NGX_ERROR: no
+ * memory.
+ */
+
+ngx_int_t ngx_http_iothub_template_may_be_json(ngx_pool_t *pool,
+    ngx_http_iothub_template_t *template);
 
 /*
  * Makes the text for a request, in its pool.  NGX_OK or NGX_ERROR.

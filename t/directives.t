@@ -38,7 +38,7 @@ sub says {
 
     my ($exit, $output) = $t->nginx_t(conf($part => $line));
     my ($said, $file, $n) = $output =~
-        /\[emerg\] (?:\d+#\d+: )?(.*) in (\S+):(\d+)$/m
+        /\[emerg\] (?:\d+#\d+: )?(.*?),? in (\S+):(\d+)$/m
         or return fail("refused: $line") || diag($output);
 
     my @lines = split /\n/, $t->read_file($file);
@@ -68,7 +68,9 @@ my $no_name = 'has to be json:/pointer, form:name, query:name, header:name, '
 my $tilde = '"~" in a pointer has to be written "~0", and "/" in a name "~1"';
 
 my $name = 'write "iothub_field $name LOCATOR...;", with letters, digits and '
-    . '"_" in the name';
+    . '"_" in the name, and no digit first';
+my $taken = 'already, of nginx or of another directive: give that of '
+    . 'iothub_field another name';
 my $off = 'write "header=NAME file=FILE", or "off"';
 
 says($_->[0], $_->[1], 'http') for
@@ -96,9 +98,18 @@ says($_->[0], $_->[1], 'http') for
     ['iothub_field $x "header:a b";',
      'invalid locator "header:a b": no header can have this name'],
     ['iothub_field $x a default=1 default=2;', '"default=" is there twice'],
-    ['iothub_field $x a; iothub_field $x b;', 'the duplicate "x" variable'],
-    ['iothub_field $iothub_event a;', 'the duplicate "iothub_event" variable'],
-    ['iothub_field $host a;', 'the duplicate "host" variable'];
+    (map { ["iothub_field \$$_ a;", "invalid variable name \"\$$_\" in "
+            . "iothub_field: $name"] } 'x-y', '1', '9a', '{x}', 'x.y'),
+    ['iothub_field $x $arg_a;', 'invalid locator "$arg_a": it takes no '
+     . 'variables; a member of this name is "json:/$arg_a"'],
+    ['iothub_field $x a; iothub_field $X b;',
+     "there is a variable \"\$X\" $taken"],
+    (map { ["iothub_field \$$_ a;", "there is a variable \"\$$_\" $taken"] }
+         qw(iothub_event iothub_result host args limit_rate upstream_addr)),
+    ['map $arg_a $x { default 1; } iothub_field $x a;',
+     "there is a variable \"\$x\" $taken"],
+    ['iothub_field $x a; map $arg_a $x { default 1; }',
+     'the duplicate "x" variable'];
 
 says('iothub_field $x a;', '"iothub_field" directive is not allowed here', $_)
     for 'server', 'location';
@@ -109,6 +120,14 @@ my $sources = 'write "particle", "the-things-stack", "chirpstack", "sigfox", '
     . '"notehub", "cloudevents", "eventgrid", "device-bridge", or "custom"';
 my $target = 'write "@name" or "/uri" of the location that has the '
     . 'proxy_pass, or "off"';
+my $signature = 'write "file=FILE", and what the scheme takes of '
+    . '"header=NAME", "prefix=TEXT", "encoding=hex" and "tolerance=5m", each '
+    . 'once';
+my $header = 'has a character that the hub does not take: write printable '
+    . 'ASCII';
+my $regex = '"iothub_device_pattern" directive needs the regular expression';
+my $bad_header = 'has an invalid header name, write one such as '
+    . '"header=X-Webhook-Secret"';
 my $reserved = 'the property name is reserved by IoT Hub';
 
 says($_->[0], $_->[1], 'location') for
@@ -120,6 +139,11 @@ says($_->[0], $_->[1], 'location') for
      'invalid locator "json:a": a pointer has to start with "/"'],
     ['iothub_each jsn:/a;', "invalid locator \"jsn:/a\": it $no_name"],
     ['iothub_each json:/~;', "invalid locator \"json:/~\": $tilde"],
+    ['iothub_each $v;', '"iothub_each" directive takes no variable: write '
+     . 'json:/pointer'],
+    ['iothub_each off;', '"iothub_each" directive cannot be switched off: '
+     . 'write it only into the locations that need it; a member of this name '
+     . 'is "json:/off"'],
 
     ['iothub_source pigeon;', "unknown source \"pigeon\", $sources"],
     ['iothub_source Custom;', "unknown source \"Custom\", $sources"],
@@ -129,6 +153,13 @@ says($_->[0], $_->[1], 'location') for
      . 'github, stripe, standard-webhooks or hmac-sha256'],
     ['iothub_signature github header=X;',
      '"iothub_signature" directive needs "file=FILE"'],
+    (map { ["iothub_signature github file=keys $_;",
+            "invalid parameter \"$_\": $signature"] }
+         'file=keys', 'key=a', 'keys', 'headers=X'),
+    ['iothub_signature github file=keys header=$h;',
+     'invalid parameter "header=$h": no header has such a name'],
+    ['iothub_signature github file=keys header=A header=B;',
+     "invalid parameter \"header=B\": $signature"],
     ['iothub_signature github file=nowhere;',
      'open() "DIR/nowhere" failed (2: No such file or directory)'],
     ['iothub_signature github file=keys tolerance=5m;',
@@ -153,6 +184,9 @@ says($_->[0], $_->[1], 'location') for
      '"iothub_match" directive needs prefixes that are not empty'],
     ['iothub_match a "" b;',
      '"iothub_match" directive needs prefixes that are not empty'],
+    (map { ["iothub_match a $_;", '"iothub_match" directive takes no variables'
+            . ': for these, write "iothub_filter" and a "map"'] }
+         '$v', 'a$v', '${v}a', '$_'),
 
     ['iothub_filter "$";', 'invalid variable name'],
 
@@ -163,7 +197,33 @@ says($_->[0], $_->[1], 'location') for
     ['iothub_message \'{"a":${iothub_data}\' escape=json b;',
      'invalid number of arguments in "iothub_message" directive'],
     ['iothub_message "$";', 'invalid variable name'],
+    (map { ["iothub_message escape=$_;", '"iothub_message" directive needs a '
+            . 'value after "escape="'] } 'json', 'none', 'xml', ''),
 
+    ['iothub_device_pattern "";',
+     '"iothub_device_pattern" directive needs a regular expression'],
+    ['iothub_device_pattern $v;', '"iothub_device_pattern" directive takes no '
+     . 'variables: write a regular expression, or "iothub_filter" and a "map"'],
+    ['iothub_device_pattern ~^a;', "$regex alone, without \"~\""],
+    ['iothub_device_pattern /^a/;', "$regex alone, without \"/\" around it"],
+    ['iothub_device_id "";', 'invalid device id "": the device id is empty'],
+    ['iothub_device_id "a b";', 'invalid device id "a b": the device id has a '
+     . 'character that IoT Hub does not allow'],
+
+    (map { ["iothub_$_ a\x07b;", "\"iothub_$_\" directive $header"] }
+         qw(content_type content_encoding)),
+    ["iothub_property a \xc3\xa9;", "\"iothub_property\" directive $header"],
+
+    ['iothub_data_as xml;',
+     '"iothub_data_as" directive must be "string" or "json"'],
+    ['iothub_deadline soon;', '"iothub_deadline" directive has an invalid '
+     . 'time, write for example "15s"'],
+    ['iothub_deadline 0;', '"iothub_deadline" directive must be longer than '
+     . 'nothing, write for example "15s"'],
+
+    (map { ["iothub_property $_ x;", '"iothub_property" directive takes no '
+            . 'variable as its name: write "iothub_property NAME $value;"'] }
+         '$v', 'a$v', '${v}', '$_'),
     ['iothub_property "" x;',
      'invalid property name "": the property name is empty'],
     ['iothub_property "a b" x;', 'invalid property name "a b": the property '
@@ -180,7 +240,9 @@ says($_->[0], $_->[1], 'location') for
     ['iothub_secret header=X;', '"iothub_secret" directive needs "header=NAME '
                                 . 'file=FILE", or "off"'],
     ['iothub_secret header=X: file=keys;',
-     '"iothub_secret" directive has an invalid header name'],
+     "\"iothub_secret\" directive $bad_header"],
+    ['iothub_secret header=$h file=keys;',
+     "\"iothub_secret\" directive $bad_header"],
     ['iothub_secret header=X file=nowhere;',
      'open() "DIR/nowhere" failed (2: No such file or directory)'],
     ['iothub_secret off off;', "invalid parameter \"off\", $off"];
@@ -194,6 +256,59 @@ says("iothub_$_->[0] $_->[1]; iothub_$_->[0] $_->[1];",
     for ['each', 'json:/a'], ['source', 'custom'], ['target', '@old'],
         ['match', 'a'], ['filter', '1'], ['secret', 'off'], ['message', 'a'],
         ['signature', 'github file=keys'];
+
+# targets that lead back, each by another way to find a location
+
+my $back = 'leads back to its own iothub_pass, write "@name" or "/uri" of '
+    . 'another location';
+my $hook = 'iothub_pass contoso; iothub_secret off; }';
+
+says($_->[0], "iothub_target \"$_->[1]\" $back", 'server') for
+    ["location = /a { iothub_target /a; $hook", '/a'],
+    ["location /a { iothub_target /a/b?c; $hook", '/a/b'],
+    ["location ^~ /a { iothub_target /abc; $hook", '/abc'],
+    ["location ~ b\$ { iothub_target /ab; $hook", '/ab'],
+    ["location ^~ /a { iothub_target /ab; $hook location ~ b { return 200; }",
+     '/ab'],
+    ["location /a { location /a/b { iothub_target /a/bc; $hook }", '/a/bc'],
+    ["location /a { location ~ c\$ { iothub_target /abc; $hook }", '/abc'],
+    ["location \@a { iothub_target \@a; $hook", '@a'],
+    ["location /a { iothub_target /b; $hook location /b { iothub_target \@c; "
+     . "$hook location \@c { iothub_target /a; $hook", '/b'];
+
+says('iothub_target /x;', "iothub_target \"/x\" $back", 'location');
+
+for ('location /a { iothub_target /b; HOOK location /b { return 200; }',
+     'location /a { iothub_target /a; HOOK location = /a { return 200; }',
+     'location /a { iothub_target /ab; HOOK location ~ b$ { return 200; }',
+     'location /a { iothub_target /a/b; HOOK location /a/ { return 200; }',
+     'location /a { iothub_target /ab; location /ab { return 200; } HOOK',
+     'location /a { iothub_target /b; HOOK location /b { HOOK',
+     'location ~ ^/a { iothub_target /ab; location ~ b$ { return 200; } HOOK',
+     'location /a { set $b 1; iothub_target /a; HOOK',
+     'set $b 1; location /a { iothub_target /a; HOOK')
+{
+    my $line = s/HOOK/$hook/gr;
+    my ($exit, $output) = $t->nginx_t(conf(server => $line));
+
+    is($exit, 0, "does not lead back: $line") or diag($output);
+}
+
+
+# templates that only some values of their variables make JSON
+
+for my $line (q('{"$arg_a":1,"$arg_b":2}'), q('{$arg_a:1,$arg_b:2}'),
+              q('{"t":-$arg_a}'), q('"\\\\u00$arg_a"'), q('[$arg_a$arg_b]'),
+              '$arg_a', '5', q(escape=none '{"a":$arg_a'),
+              'hello; iothub_content_type text/plain',
+              'hello; iothub_content_type $arg_a')
+{
+    my ($exit, $output) = $t->nginx_t(conf(location =>
+                                           "iothub_message $line;"));
+
+    is($exit, 0, "may be JSON, or need not: $line") or diag($output);
+}
+
 
 # a variable that there is none of, in nginx's own words, without a line
 

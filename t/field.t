@@ -94,7 +94,7 @@ $t->nginx("$second\n" . <<'CONF');
         }
 
         location /broken {
-            iothub_message '{"v":$value';
+            iothub_message escape=none '{"v":$value';
             iothub_pass contoso;
         }
 
@@ -309,9 +309,9 @@ for my $case (
     ['iothub_field $x json:/a~2;', qr/invalid locator "json:\/a~2": /],
     ['iothub_field $x form:;', qr/invalid locator "form:": the name is empty/],
     ['iothub_field $x a default=1 default=2;', qr/"default=" is there twice/],
-    ['iothub_field $x a; iothub_field $x b;', qr/the duplicate "x" variable/],
+    ['iothub_field $x a; iothub_field $x b;', qr/a variable "\$x" already/],
     ['iothub_field $iothub_event a;',
-     qr/the duplicate "iothub_event" variable/],
+     qr/a variable "\$iothub_event" already/],
     ['server { iothub_field $x a; }',
      qr/"iothub_field" directive is not allowed here/],
 ) {

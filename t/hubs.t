@@ -132,8 +132,8 @@ misconfigured('a part of a name', '/prefix');
 is_deeply([map { $_->journal } values %hub], [], 'no hub was asked');
 
 is(scalar $t->log_lines(qr/\[error\].*\ iothub\ event\ not\ delivered,.*
-    step:\ webhook,\ result:\ misconfigured,.*:\ iothub_pass\ names\ a\ hub\ that\ is\ not
-    \ declared/x), 6, 'an error line each');
+    step:\ webhook,\ result:\ misconfigured,.*:\ iothub_pass\ names\ a\ hub
+    \ that\ is\ not\ declared/x), 6, 'an error line each');
 
 $t->wait_for_log(qr/misconfigured/, count => 6, file => 'access.log');
 

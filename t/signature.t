@@ -612,9 +612,10 @@ says(@$_) for
     ['GitHub file=keys', "unknown scheme \"GitHub\", $names"],
     ['github header=X', 'directive needs "file=FILE"'],
     ['github file=', 'directive needs "file=FILE"'],
-    ['github file=keys file=keys', 'invalid parameter "file=keys"'],
-    ['github file=keys header=A header=B', 'invalid parameter "header=B"'],
-    ['github file=keys on', 'invalid parameter "on"'],
+    ['github file=keys file=keys', 'invalid parameter "file=keys": write .*'],
+    ['github file=keys header=A header=B',
+     'invalid parameter "header=B": write .*'],
+    ['github file=keys on', 'invalid parameter "on": write .*'],
     ['github file=keys header=', 'parameter "header=": no header has such a '
                                  . 'name'],
     ['github file=keys header=X:', 'parameter "header=X:": no header has such '

@@ -270,13 +270,19 @@ my $conf = join("\n", $hub->block('register missing rate=off; '
             limit_except GET { iothub_pass contoso; }
         }
 
-        # from one hub on to another, and in circles
+        # from one hub on to another, and in circles, which nginx -t does not
+        # see where a "set" might make another way
 
         location /first { iothub_pass contoso; iothub_target /second; }
         location /second { iothub_pass fabrikam; iothub_target off; }
 
-        location /circle { iothub_pass contoso; iothub_target /circle; }
+        location /circle {
+            set $way 1;
+            iothub_pass contoso;
+            iothub_target /circle;
+        }
         location /around {
+            set $way 1;
             iothub_pass contoso;
             iothub_target /about always;
         }
@@ -1150,7 +1156,7 @@ server { listen 127.0.0.1:1;
         $text
         iothub_pass contoso;
     }
-    location \@old { return 200; }
+    location \@old { return 200; } location = /any/uri { return 200; }
 }
 CONF
 

@@ -147,6 +147,13 @@ in_root_install() {
 }
 
 
+# give_back PATH...: to the user who has called sudo
+
+give_back() {
+    [ -z "${SUDO_UID-}" ] || chown -R "$SUDO_UID:${SUDO_GID-}" "$@"
+}
+
+
 # skip WHY: exit status 77 is that of what cannot be done on this machine
 
 skip() {
