@@ -429,9 +429,11 @@ static ngx_int_t
 ngx_http_iothub_message_text(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_str_t  *body;
+    ngx_str_t                  *body;
+    ngx_http_iothub_message_t  *message;
 
-    body = &ctx->delivery.message.body;
+    message = &ctx->delivery.message;
+    body = &message->body;
 
     if (ctx->conf->message) {
         return ngx_http_iothub_template_eval(r, ctx->conf->message, body);
@@ -442,8 +444,12 @@ ngx_http_iothub_message_text(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    /* in a batch, it goes in as base64 */
+
     return ngx_http_iothub_event_body(r->pool, &ctx->event,
-                                      ctx->conf->data_as, body);
+                                      ctx->conf->data_as, body,
+                                      ctx->batch ? NULL : &message->slice,
+                                      &message->at);
 }
 
 

@@ -716,7 +716,7 @@ ngx_http_iothub_event_hex(ngx_pool_t *pool, u_char *bytes, size_t len,
 
 ngx_int_t
 ngx_http_iothub_event_body(ngx_pool_t *pool, ngx_http_iothub_event_t *ev,
-    ngx_uint_t data_as_json, ngx_str_t *out)
+    ngx_uint_t data_as_json, ngx_str_t *out, ngx_str_t *slice, size_t *at)
 {
     u_char                         *p;
     size_t                          len;
@@ -729,6 +729,14 @@ ngx_http_iothub_event_body(ngx_pool_t *pool, ngx_http_iothub_event_t *ev,
         && ngx_http_iothub_event_embed(pool, &pieces[0], &ev->data) != NGX_OK)
     {
         return NGX_ERROR;
+    }
+
+    if (slice && !pieces[0].escape
+        && pieces[0].text.len >= NGX_HTTP_IOTHUB_EVENT_SLICE)
+    {
+        *slice = pieces[0].text;
+        *at = ngx_http_iothub_event_keys[0].len;
+        pieces[0].text.len = 0;
     }
 
     ngx_http_iothub_event_text(&pieces[1], &ev->device_id);

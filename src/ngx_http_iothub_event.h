@@ -37,6 +37,10 @@
 /* bytes of a message: its body, all values, and application names */
 #define NGX_HTTP_IOTHUB_EVENT_MESSAGE_MAX  262144
 
+/* less is copied sooner than it is sent by itself, bytes */
+
+#define NGX_HTTP_IOTHUB_EVENT_SLICE        4096
+
 
 /*
  * What one webhook reports of one device.  A text whose data pointer is NULL
@@ -143,12 +147,17 @@ ngx_int_t ngx_http_iothub_event_message_id(ngx_pool_t *pool,
  * sender's own escapes; any other text as a JSON string.  If data_as_json is
  * set, data that is a text which by itself is a JSON value is that value.
  *
+ * If slice is not NULL and the data goes in as the sender's bytes, and these
+ * are EVENT_SLICE or more, they are left out: slice is set to them and at to
+ * their place in out.
+ *
  * One allocation from the pool, and one more where data_as_json needs the
  * text of an escaped string.  NGX_OK or NGX_ERROR (no memory).
  */
 
 ngx_int_t ngx_http_iothub_event_body(ngx_pool_t *pool,
-    ngx_http_iothub_event_t *ev, ngx_uint_t data_as_json, ngx_str_t *out);
+    ngx_http_iothub_event_t *ev, ngx_uint_t data_as_json, ngx_str_t *out,
+    ngx_str_t *slice, size_t *at);
 
 /*
  * May this be the name of an application property?  1 to 128 characters of

@@ -12,6 +12,10 @@
 #define NGX_HTTP_IOTHUB_MESSAGE_BLOCK   4096
 
 
+static ngx_int_t ngx_http_iothub_message_slices(ngx_pool_t *pool,
+    ngx_http_iothub_exchange_t *ex, ngx_http_iothub_message_t *message);
+static ngx_chain_t *ngx_http_iothub_message_link(ngx_pool_t *pool,
+    ngx_str_t *text);
 static ngx_str_t *ngx_http_iothub_message_key(
     ngx_http_iothub_header_t *header);
 static u_char *ngx_http_iothub_message_write(u_char *p,
@@ -42,7 +46,7 @@ ngx_http_iothub_message_size(ngx_http_iothub_message_t *message)
 
     static const size_t  app = sizeof("iothub-app-") - 1;
 
-    size = message->body.len;
+    size = message->body.len + message->slice.len;
 
     for (i = 0; i < message->nheaders; i++) {
         h = &message->headers[i];
@@ -81,7 +85,38 @@ ngx_http_iothub_message_send(ngx_pool_t *pool,
         return NGX_ERROR;
     }
 
-    return ngx_http_iothub_message_body(pool, ex, &message->body);
+    if (message->slice.len == 0) {
+        return ngx_http_iothub_message_body(pool, ex, &message->body);
+    }
+
+    return ngx_http_iothub_message_slices(pool, ex, message);
+}
+
+
+ngx_int_t
+ngx_http_iothub_message_whole(ngx_pool_t *pool,
+    ngx_http_iothub_message_t *message, ngx_str_t *text)
+{
+    u_char  *p;
+
+    if (message->slice.len == 0) {
+        *text = message->body;
+        return NGX_OK;
+    }
+
+    text->len = message->body.len + message->slice.len;
+
+    text->data = ngx_pnalloc(pool, text->len);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(text->data, message->body.data, message->at);
+    p = ngx_cpymem(p, message->slice.data, message->slice.len);
+    ngx_memcpy(p, message->body.data + message->at,
+               message->body.len - message->at);
+
+    return NGX_OK;
 }
 
 
@@ -227,9 +262,66 @@ ngx_http_iothub_message_uri(ngx_pool_t *pool, ngx_http_iothub_hub_t *hub,
 }
 
 
+/* the body up to the slice, the slice, and the rest */
+
+static ngx_int_t
+ngx_http_iothub_message_slices(ngx_pool_t *pool,
+    ngx_http_iothub_exchange_t *ex, ngx_http_iothub_message_t *message)
+{
+    ngx_str_t     texts[3];
+    ngx_uint_t    i;
+    ngx_chain_t  *cl, **last;
+
+    cl = NULL;
+
+    texts[0].data = message->body.data;
+    texts[0].len = message->at;
+    texts[1] = message->slice;
+    texts[2].data = message->body.data + message->at;
+    texts[2].len = message->body.len - message->at;
+
+    last = &ex->body;
+
+    for (i = 0; i < 3; i++) {
+
+        cl = ngx_http_iothub_message_link(pool, &texts[i]);
+        if (cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        *last = cl;
+        last = &cl->next;
+    }
+
+    cl->buf->last_buf = 1;
+    ex->body_size = message->body.len + message->slice.len;
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_http_iothub_message_body(ngx_pool_t *pool,
     ngx_http_iothub_exchange_t *ex, ngx_str_t *text)
+{
+    ngx_chain_t  *cl;
+
+    cl = ngx_http_iothub_message_link(pool, text);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    cl->buf->last_buf = 1;
+
+    ex->body = cl;
+    ex->body_size = text->len;
+
+    return NGX_OK;
+}
+
+
+static ngx_chain_t *
+ngx_http_iothub_message_link(ngx_pool_t *pool, ngx_str_t *text)
 {
     ngx_buf_t    *b;
     ngx_chain_t  *cl;
@@ -238,7 +330,7 @@ ngx_http_iothub_message_body(ngx_pool_t *pool,
     cl = ngx_alloc_chain_link(pool);
 
     if (b == NULL || cl == NULL) {
-        return NGX_ERROR;
+        return NULL;
     }
 
     /* to repeat a request, nginx goes back to start: it has to be pos */
@@ -249,13 +341,9 @@ ngx_http_iothub_message_body(ngx_pool_t *pool,
     b->end = b->last;
     b->memory = text->len ? 1 : 0;
     b->sync = text->len ? 0 : 1;
-    b->last_buf = 1;
 
     cl->buf = b;
     cl->next = NULL;
 
-    ex->body = cl;
-    ex->body_size = text->len;
-
-    return NGX_OK;
+    return cl;
 }

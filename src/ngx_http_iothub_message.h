@@ -17,6 +17,12 @@
 
 typedef struct {
     ngx_str_t                   body;
+
+    /* the sender's own bytes that belong there, if any, not copied */
+
+    ngx_str_t                   slice;
+    size_t                      at;        /* in the body */
+
     ngx_http_iothub_header_t   *headers;   /* system and app properties */
     ngx_uint_t                  nheaders;
     ngx_uint_t                  blocks;    /* that the hub's quota counts */
@@ -50,7 +56,10 @@ ngx_int_t ngx_http_iothub_message_send(ngx_pool_t *pool,
 
 #define NGX_HTTP_IOTHUB_MESSAGE_BATCH_MAX  (255 * 1024)
 
-/* What a message adds to the size of a batch, in bytes, at the most. */
+/*
+ * What a message, which has no slice, adds to the size of a batch, in bytes,
+ * at the most.
+ */
 
 size_t ngx_http_iothub_message_batch_size(ngx_http_iothub_message_t *message);
 
@@ -72,6 +81,14 @@ ngx_int_t ngx_http_iothub_message_batch(ngx_pool_t *pool,
 ngx_int_t ngx_http_iothub_message_uri(ngx_pool_t *pool,
     ngx_http_iothub_hub_t *hub, ngx_str_t *device_id, ngx_str_t *suffix,
     ngx_str_t *uri);
+
+/*
+ * The body as one text: itself, or a copy from the pool if it has a slice.
+ * NGX_OK or NGX_ERROR (no memory).
+ */
+
+ngx_int_t ngx_http_iothub_message_whole(ngx_pool_t *pool,
+    ngx_http_iothub_message_t *message, ngx_str_t *text);
 
 /* A body of one buffer for an exchange.  NGX_OK or NGX_ERROR. */
 

@@ -11,6 +11,8 @@ static ngx_int_t ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_uint_t field);
 static ngx_int_t ngx_http_iothub_variable_data(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_iothub_variable_message(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_text(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_result(ngx_http_request_t *r,
@@ -49,9 +51,8 @@ static ngx_http_variable_t  ngx_http_iothub_variables[] = {
       offsetof(ngx_http_iothub_ctx_t, webhook.body),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
-    { ngx_string("iothub_message"), NULL, ngx_http_iothub_variable_text,
-      offsetof(ngx_http_iothub_ctx_t, delivery.message.body),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+    { ngx_string("iothub_message"), NULL, ngx_http_iothub_variable_message,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("iothub_hub"), NULL, ngx_http_iothub_variable_text,
       offsetof(ngx_http_iothub_ctx_t, hub), NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -328,6 +329,30 @@ ngx_http_iothub_variable_text(ngx_http_request_t *r,
 
     return ngx_http_iothub_variable_verbatim(r, v, ctx,
                                         (ngx_str_t *) ((u_char *) ctx + data));
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_message(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t               text;
+    ngx_http_iothub_ctx_t  *ctx;
+
+    ctx = ngx_http_iothub_find_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    if (ngx_http_iothub_message_whole(r->pool, &ctx->delivery.message, &text)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_iothub_variable_verbatim(r, v, ctx, &text);
 }
 
 

@@ -19,7 +19,7 @@ my $hub = $t->hub(tls => 0);
 
 chomp(my $promtool = `$FindBin::Bin/lib/promtool`);
 
-ok(-x $promtool, 'promtool is there') or BAIL_OUT('no promtool');
+ok(-x $promtool, 'promtool is there') or die "no promtool\n";
 
 
 sub slurp {

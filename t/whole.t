@@ -26,6 +26,7 @@ $t->nginx($hub->block('') . "\n"
     iothub_secret off;
 
     log_format told '$request_id|$iothub_hub|$iothub_result|$iothub_detail';
+    log_format message escape=none '$iothub_message';
     access_log %%TESTDIR%%/access.log told;
 
     iothub_field $id json:/id;
@@ -98,6 +99,11 @@ $t->nginx($hub->block('') . "\n"
         }
 
         location = /particle { iothub_pass contoso; }
+
+        location = /logged {
+            iothub_pass contoso;
+            access_log %%TESTDIR%%/message.log message;
+        }
     }
 
     server {
@@ -218,6 +224,34 @@ is(scalar $t->log_lines(qr/ event not delivered,.*no device id/), 10,
    'many events: ten lines');
 like($t->error_log, qr/iothub events not delivered, hub: "contoso": 490 (?x:
      )more of the same webhook/, 'many events: one for the rest');
+
+
+# ---- data that is not copied into the message
+
+for my $data ('"' . join('', map { sprintf '%07d\\n', $_ } 1 .. 11_000) . '"',
+              '[' . join(',', 1 .. 30_000) . ']', '"' . '.' x 4094 . '"',
+              '"' . '.' x 4093 . '"')
+{
+    my $name = 'data of ' . length($data) . ' bytes';
+    my $webhook = "{\"coreid\":\"d1\",\"event\":\"e\",\"data\":$data}";
+    my $message = "{\"data\":$data,\"device_id\":\"d1\",\"event\":\"e\","
+        . '"published_at":null}';
+
+    $hub->faults([{ op => 'send', times => 1, status => 500 },
+                  { op => 'send', times => 1, close => 'before' }]);
+    @got = sent($name, 204, '/particle', $json, $webhook);
+    is(scalar @got - 1, 1, "$name: one message");
+    ok($got[0]{body} eq $message, "$name: byte for byte");
+    is($hub->faults->[$_]{hits}, 1, "$name: after a fault") for 0, 1;
+    $hub->faults([]);
+
+    sent("$name, in the log", 204, '/logged', $json, $webhook);
+    $t->wait_for_log(qr/"published_at":null\}$/m, file => 'message.log');
+    ok($t->read_file('message.log') eq "$message\n", "$name: the log");
+    unlink $t->dir . '/message.log';
+    $t->signal('USR1');
+    $t->_until(15, sub { -e $t->dir . '/message.log' });
+}
 
 
 # ---- smaller things
