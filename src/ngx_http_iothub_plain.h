@@ -18,20 +18,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_iothub_member.h"
+
 
 /* objects and arrays within each other, and names in all open objects */
 #define NGX_HTTP_IOTHUB_PLAIN_DEPTH  8
 #define NGX_HTTP_IOTHUB_PLAIN_NAMES  64
-
-
-/* a member of an object, or an element of an array: then without a name */
-
-typedef struct {
-    ngx_str_t    name;             /* as sent, without the quotes */
-    ngx_str_t    value;            /* as sent */
-    ngx_uint_t   name_escaped;
-    ngx_uint_t   value_escaped;
-} ngx_http_iothub_member_t;
 
 
 /*

@@ -5,11 +5,10 @@
 /*
  * webhook: body bytes -> fields.
  *
- * Says what a webhook's body is, checks it, and finds values in it: members
- * of JSON by RFC 6901 pointers, pairs of a form, pairs of the query string.
- * jansson validates JSON and is known in this room only; what is handed out
- * are the sender's own bytes, which a second scanner finds in the validated
- * text.
+ * Checks a webhook's body, and finds what a locator says in it: members of
+ * JSON, pairs of a form, pairs of the query string.  jansson validates JSON
+ * and is known in this room only; what is handed out are the sender's own
+ * bytes, which a second scanner (member) finds in the validated text.
  *
  * Pure: bytes in, values out.  Values are slices of the body and the query
  * string, which have to outlive them, or text decoded into the pool.  They
@@ -25,9 +24,10 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-
-/* a form with more pairs is malformed */
-#define NGX_HTTP_IOTHUB_WEBHOOK_MAX_PAIRS  1000
+#include "ngx_http_iothub_form.h"
+#include "ngx_http_iothub_format.h"
+#include "ngx_http_iothub_locator.h"
+#include "ngx_http_iothub_text.h"
 
 
 typedef enum {
@@ -39,24 +39,6 @@ typedef enum {
     NGX_HTTP_IOTHUB_OBJECT,
     NGX_HTTP_IOTHUB_ARRAY
 } ngx_http_iothub_type_e;
-
-
-typedef enum {
-    NGX_HTTP_IOTHUB_NO_BODY = 0,
-    NGX_HTTP_IOTHUB_JSON,
-    NGX_HTTP_IOTHUB_FORM,
-    NGX_HTTP_IOTHUB_RAW          /* any bytes, nothing is checked */
-} ngx_http_iothub_format_e;
-
-
-typedef enum {
-    NGX_HTTP_IOTHUB_LOCATOR_JSON = 0,
-    NGX_HTTP_IOTHUB_LOCATOR_FORM,
-    NGX_HTTP_IOTHUB_LOCATOR_QUERY,
-    NGX_HTTP_IOTHUB_LOCATOR_HEADER,
-    NGX_HTTP_IOTHUB_LOCATOR_BODY,
-    NGX_HTTP_IOTHUB_LOCATOR_NAME
-} ngx_http_iothub_locator_e;
 
 
 typedef struct {
@@ -77,22 +59,6 @@ typedef struct {
     unsigned                   json:1;     /* raw is JSON text */
     unsigned                   escaped:1;  /* raw needs decoding */
 } ngx_http_iothub_value_t;
-
-
-/* one step of a pointer: a member's name, or an element's index */
-
-typedef struct {
-    ngx_str_t                  name;       /* decoded */
-    ngx_int_t                  index;      /* or -1: not an index */
-} ngx_http_iothub_step_t;
-
-
-typedef struct {
-    ngx_http_iothub_locator_e  kind;
-    ngx_str_t                  name;       /* of all but JSON and BODY */
-    ngx_http_iothub_step_t    *steps;      /* of JSON; none: the root */
-    ngx_uint_t                 nsteps;
-} ngx_http_iothub_locator_t;
 
 
 /*
@@ -127,21 +93,6 @@ typedef struct {
 
 
 /*
- * Says from the Content-Type (NULL or empty: there is none) in which format
- * the body is.  application/json, text/json and anything whose subtype ends
- * in +json are JSON, application/x-www-form-urlencoded is FORM, parameters
- * are allowed.  Without a Content-Type, an empty body is NO_BODY, one that
- * starts with { or [ is JSON, and any other is FORM, Particle's default.
- * RAW is never chosen here.
- *
- * NGX_OK; NGX_DECLINED if the type is another one, is no media type, or has
- * a charset that is neither utf-8 nor us-ascii.
- */
-
-ngx_int_t ngx_http_iothub_webhook_format(ngx_str_t *content_type,
-    ngx_str_t *body, ngx_http_iothub_format_e *format);
-
-/*
  * Checks the whole body and makes *wh ready for lookups.  The query string
  * (args, NULL if there is none) is not checked here, as only pairs that are
  * looked up matter.  Memory that jansson used is given back at once.
@@ -156,20 +107,6 @@ ngx_int_t ngx_http_iothub_webhook_format(ngx_str_t *content_type,
 ngx_int_t ngx_http_iothub_webhook_parse(ngx_pool_t *pool,
     ngx_http_iothub_webhook_t *wh, ngx_http_iothub_format_e format,
     ngx_str_t *body, ngx_str_t *args);
-
-/*
- * Reads a locator as written in the configuration: json:/pointer, form:name,
- * query:name, header:name, body; a text that starts with / is a pointer, any
- * other without a colon is a NAME: a member of the root object, else a pair
- * of the form, else a pair of the query string.  "json:" is the root.
- * The result points into the text; what has to be decoded is from the pool.
- *
- * NGX_OK; NGX_DECLINED and *reason if it is no locator; NGX_ERROR if there
- * is no memory.
- */
-
-ngx_int_t ngx_http_iothub_webhook_locator(ngx_pool_t *pool, ngx_str_t *text,
-    ngx_http_iothub_locator_t *locator, const char **reason);
 
 /*
  * Finds a value.  JSON null is found, with type NULL; so is an empty text.
@@ -232,15 +169,6 @@ ngx_int_t ngx_http_iothub_webhook_embed(ngx_str_t *text, ngx_str_t *json);
 
 ngx_int_t ngx_http_iothub_webhook_only(ngx_http_iothub_value_t *value,
     const ngx_str_t *names);
-
-/*
- * Escapes a text for use between the quotes of a JSON string: the quote, the
- * backslash and control characters.  dst NULL: returns the size of the
- * result in bytes.  Otherwise writes it to dst, which has that size, and
- * returns the size.
- */
-
-size_t ngx_http_iothub_json_escape(u_char *dst, ngx_str_t *src);
 
 
 #endif /* _NGX_HTTP_IOTHUB_WEBHOOK_H_INCLUDED_ */
