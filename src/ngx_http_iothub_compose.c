@@ -75,20 +75,18 @@ typedef enum {
 } ngx_http_iothub_system_e;
 
 
+/* the properties of each message, with what they are by default */
+
 static const ngx_http_iothub_header_t  ngx_http_iothub_system[] = {
     { ngx_string("iothub-contenttype"),
-      ngx_string("iothub-contenttype"), ngx_null_string },
+      ngx_string("iothub-contenttype"), ngx_string("application/json") },
     { ngx_string("iothub-contentencoding"),
-      ngx_string("iothub-contentencoding"), ngx_null_string },
+      ngx_string("iothub-contentencoding"), ngx_string("utf-8") },
     { ngx_string("iothub-messageid"),
       ngx_string("iothub-messageid"), ngx_null_string },
     { ngx_string("iothub-creationtimeutc"),
       ngx_string("iothub-creationtimeutc"), ngx_null_string }
 };
-
-
-static ngx_str_t  ngx_http_iothub_json_type = ngx_string("application/json");
-static ngx_str_t  ngx_http_iothub_utf_8 = ngx_string("utf-8");
 
 
 ngx_int_t
@@ -530,6 +528,7 @@ ngx_http_iothub_system_headers(ngx_http_request_t *r,
         /* the message id and the time were made to be valid */
 
         if (i < NGX_HTTP_IOTHUB_MESSAGEID
+            && values[i].data != ngx_http_iothub_system[i].value.data
             && !ngx_http_iothub_event_property_value_valid(&values[i]))
         {
             return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_REJECTED,
@@ -557,8 +556,8 @@ ngx_http_iothub_content_headers(ngx_http_request_t *r,
 
     conf = ctx->conf;
 
-    *type = ngx_http_iothub_json_type;
-    *encoding = ngx_http_iothub_utf_8;
+    *type = ngx_http_iothub_system[NGX_HTTP_IOTHUB_CONTENTTYPE].value;
+    *encoding = ngx_http_iothub_system[NGX_HTTP_IOTHUB_CONTENTENCODING].value;
 
     if (ngx_http_iothub_is_body(ctx)
         && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON)
@@ -615,14 +614,15 @@ ngx_http_iothub_check_message(ngx_http_iothub_ctx_t *ctx, ngx_str_t *type)
 static ngx_uint_t
 ngx_http_iothub_is_json(ngx_str_t *type)
 {
-    u_char  ch;
-    size_t  len;
+    u_char            ch;
+    size_t            len;
+    const ngx_str_t  *json;
 
-    len = ngx_http_iothub_json_type.len;
+    json = &ngx_http_iothub_system[NGX_HTTP_IOTHUB_CONTENTTYPE].value;
+    len = json->len;
 
     if (type->len < len
-        || ngx_strncasecmp(type->data, ngx_http_iothub_json_type.data, len)
-           != 0)
+        || ngx_strncasecmp(type->data, json->data, len) != 0)
     {
         return 0;
     }

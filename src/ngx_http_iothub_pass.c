@@ -20,6 +20,10 @@
 
 #define NGX_HTTP_IOTHUB_PASS_BUFFER  (288 * 1024)
 
+/* what a webhook and the request of one hub call need */
+
+#define NGX_HTTP_IOTHUB_PASS_POOL    (16 * 1024)
+
 
 static ngx_int_t ngx_http_iothub_pass_find_hub(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
@@ -33,7 +37,7 @@ static ngx_int_t ngx_http_iothub_pass_message(ngx_conf_t *cf,
     ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_source(ngx_http_iothub_main_conf_t *imcf,
     ngx_http_iothub_loc_conf_t *conf);
-static void ngx_http_iothub_pass_buffer(ngx_http_core_loc_conf_t *clcf);
+static void ngx_http_iothub_pass_memory(ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_warn_open(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static ngx_uint_t ngx_http_iothub_pass_creates(
@@ -74,7 +78,7 @@ ngx_http_iothub_pass_init(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
         }
 
         ngx_http_iothub_pass_source(imcf, pass[i].conf);
-        ngx_http_iothub_pass_buffer(pass[i].location);
+        ngx_http_iothub_pass_memory(&pass[i]);
     }
 
     for (i = 0; i < imcf->passes.nelts; i++) {
@@ -304,13 +308,25 @@ ngx_http_iothub_pass_source(ngx_http_iothub_main_conf_t *imcf,
  * A webhook is in memory when it is read: to write it to a file before, and to
  * read it from there, would only take time.  nginx takes no more memory than
  * the webhook has bytes, if that is known.
+ *
+ * A webhook and its hub call are two requests of one pool, which would
+ * otherwise be made of four blocks, one after the other.
  */
 
 static void
-ngx_http_iothub_pass_buffer(ngx_http_core_loc_conf_t *clcf)
+ngx_http_iothub_pass_memory(ngx_http_iothub_pass_t *pass)
 {
+    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_core_srv_conf_t  *cscf;
+
+    clcf = pass->location;
+    cscf = pass->server;
+
     clcf->client_body_buffer_size = ngx_max(clcf->client_body_buffer_size,
                                             NGX_HTTP_IOTHUB_PASS_BUFFER);
+
+    cscf->request_pool_size = ngx_max(cscf->request_pool_size,
+                                      NGX_HTTP_IOTHUB_PASS_POOL);
 }
 
 

@@ -11,11 +11,6 @@
 /* short parts are hashed at once, if they fit here */
 #define NGX_HTTP_IOTHUB_SAS_HASHED   512
 
-/* no URI ever escapes these */
-#define ngx_http_iothub_sas_is_word(c)                                        \
-    ((u_char) (((c) | 0x20) - 'a') < 26 || (u_char) ((c) - '0') < 10          \
-     || (c) == '-')
-
 /* base64 of a digest, of which any byte may have to be escaped as %XX */
 #define NGX_HTTP_IOTHUB_SAS_SIG_LEN                                           \
     ngx_base64_encoded_length(NGX_HTTP_IOTHUB_SAS_SHA256_LEN)
@@ -520,15 +515,7 @@ ngx_http_iothub_sas_escaped_size(ngx_str_t *src)
 u_char *
 ngx_http_iothub_sas_escape(u_char *dst, ngx_str_t *src)
 {
-    size_t  i;
-
-    for (i = 0; i < src->len; i++) {
-        if (!ngx_http_iothub_sas_is_word(src->data[i])) {
-            break;
-        }
-    }
-
-    if (i == src->len) {
+    if (ngx_http_iothub_sas_escaped_size(src) == src->len) {
 
         /* as most ids are */
 

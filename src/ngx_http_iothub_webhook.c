@@ -51,8 +51,8 @@ static ngx_int_t ngx_http_iothub_find_body(ngx_http_iothub_webhook_t *wh,
 static ngx_int_t ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value);
 
-static ngx_int_t ngx_http_iothub_find_root(ngx_http_iothub_webhook_t *wh,
-    ngx_str_t *name, ngx_http_iothub_member_t *member);
+static ngx_http_iothub_member_t *ngx_http_iothub_find_root(
+    ngx_http_iothub_webhook_t *wh, ngx_str_t *name);
 static ngx_int_t ngx_http_iothub_find_child(ngx_http_iothub_step_t *step,
     ngx_http_iothub_member_t *member);
 static void ngx_http_iothub_json_value(ngx_http_iothub_member_t *member,
@@ -390,8 +390,8 @@ static ngx_int_t
 ngx_http_iothub_find_json(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value)
 {
-    ngx_uint_t                i;
-    ngx_http_iothub_member_t  member;
+    ngx_uint_t                 i;
+    ngx_http_iothub_member_t  *root, member;
 
     if (wh->format != NGX_HTTP_IOTHUB_JSON) {
         return NGX_DECLINED;
@@ -404,13 +404,13 @@ ngx_http_iothub_find_json(ngx_http_iothub_webhook_t *wh,
     for (i = 0; i < locator->nsteps; i++) {
 
         if (i == 0 && wh->root.data[0] == '{') {
-            if (ngx_http_iothub_find_root(wh, &locator->steps[0].name,
-                                          &member)
-                != NGX_OK)
-            {
+            root = ngx_http_iothub_find_root(wh, &locator->steps[0].name);
+
+            if (root == NULL) {
                 return NGX_DECLINED;
             }
 
+            member = *root;
             continue;
         }
 
@@ -542,21 +542,15 @@ static ngx_int_t
 ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
     ngx_http_iothub_locator_t *locator, ngx_http_iothub_value_t *value)
 {
-    ngx_int_t                 rc;
-    ngx_http_iothub_value_t   json;
-    ngx_http_iothub_member_t  member;
+    ngx_int_t                  rc;
+    ngx_http_iothub_member_t  *member;
 
-    ngx_memzero(&json, sizeof(ngx_http_iothub_value_t));
+    member = (wh->format == NGX_HTTP_IOTHUB_JSON)
+             ? ngx_http_iothub_find_root(wh, &locator->name) : NULL;
 
-    if (wh->format == NGX_HTTP_IOTHUB_JSON
-        && ngx_http_iothub_find_root(wh, &locator->name, &member) == NGX_OK)
-    {
-        ngx_http_iothub_json_value(&member, &json);
-
-        if (json.type != NGX_HTTP_IOTHUB_NULL) {
-            *value = json;
-            return NGX_OK;
-        }
+    if (member && member->value.data[0] != 'n') {
+        ngx_http_iothub_json_value(member, value);
+        return NGX_OK;
     }
 
     rc = ngx_http_iothub_find_form(wh, locator, value);
@@ -567,8 +561,8 @@ ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
 
     /* a null is better than nothing */
 
-    if (rc == NGX_DECLINED && json.raw.len) {
-        *value = json;
+    if (rc == NGX_DECLINED && member) {
+        ngx_http_iothub_json_value(member, value);
         return NGX_OK;
     }
 
@@ -576,9 +570,8 @@ ngx_http_iothub_find_name(ngx_http_iothub_webhook_t *wh,
 }
 
 
-static ngx_int_t
-ngx_http_iothub_find_root(ngx_http_iothub_webhook_t *wh, ngx_str_t *name,
-    ngx_http_iothub_member_t *member)
+static ngx_http_iothub_member_t *
+ngx_http_iothub_find_root(ngx_http_iothub_webhook_t *wh, ngx_str_t *name)
 {
     ngx_uint_t                 i;
     ngx_http_iothub_member_t  *members;
@@ -586,13 +579,17 @@ ngx_http_iothub_find_root(ngx_http_iothub_webhook_t *wh, ngx_str_t *name,
     members = wh->members.elts;
 
     for (i = 0; i < wh->members.nelts; i++) {
+
+        if (members[i].name.len != name->len && !members[i].name_escaped) {
+            continue;
+        }
+
         if (ngx_http_iothub_member_is(&members[i], name)) {
-            *member = members[i];
-            return NGX_OK;
+            return &members[i];
         }
     }
 
-    return NGX_DECLINED;
+    return NULL;
 }
 
 
