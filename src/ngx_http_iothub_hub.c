@@ -30,7 +30,7 @@ static char *ngx_http_iothub_hub_complete(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_timeouts(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
-static ngx_int_t ngx_http_iothub_hub_connection(ngx_conf_t *cf,
+static char *ngx_http_iothub_hub_connection(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_keys(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
@@ -118,6 +118,11 @@ typedef struct {
     ngx_http_iothub_hub_t  *hub;
     ngx_uint_t              seen;
 } ngx_http_iothub_block_t;
+
+
+static char  ngx_http_iothub_hub_twofold[] =
+    "is one too many: write either \"connection_string_file\", or "
+    "\"hostname\", \"policy\" and \"key_file\"";
 
 
 /* what a user may add to an identity */
@@ -324,7 +329,15 @@ ngx_http_iothub_hub_directive(ngx_conf_t *cf, ngx_command_t *dummy,
         return rv;
     }
 
-    if (ngx_strcmp(value[0].data, "include") == 0 && n == 1) {
+    if (ngx_strcmp(value[0].data, "include") == 0) {
+
+        if (n != 1) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"include\" "
+                               "directive");
+            return NGX_CONF_ERROR;
+        }
+
         return ngx_conf_include(cf, dummy, conf);
     }
 
@@ -347,12 +360,6 @@ ngx_http_iothub_hub_directive(ngx_conf_t *cf, ngx_command_t *dummy,
 static char *
 ngx_http_iothub_hub_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
-    if (hub->connection_string_file.len
-        && ngx_http_iothub_hub_connection(cf, hub) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
     if (hub->registry.name.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "hub \"%V\" has no \"hostname\": write "
@@ -426,66 +433,6 @@ ngx_http_iothub_hub_timeouts(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
                            "nothing is as fast: write for example \"5s\"",
                            name, &hub->name);
         return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
-{
-    char                              *rv;
-    ngx_int_t                          rc;
-    ngx_str_t                          text;
-    ngx_uint_t                         i, line;
-    const char                        *reason;
-    ngx_http_iothub_sas_connection_t   connection;
-
-    if (hub->registry.name.len || hub->policy.len || hub->key_file.len) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "hub \"%V\" has both \"connection_string_file\" "
-                           "and \"hostname\", \"policy\" or \"key_file\": "
-                           "write the one or the other", &hub->name);
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_iothub_conf_read_secret(cf, &hub->connection_string_file,
-                                         &text)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_iothub_sas_parse_connection_string(cf->pool, &text,
-                                                     &connection, &reason,
-                                                     &line);
-
-    ngx_explicit_memzero(text.data, text.len);
-
-    if (rc == NGX_DECLINED) {
-        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
-                                      reason, line);
-        return NGX_ERROR;
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    rv = ngx_http_iothub_hub_set_host(cf, &connection.hostname,
-                                      &hub->registry);
-    if (rv != NGX_CONF_OK) {
-        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
-                                      "its HostName is no host name", 0);
-        return NGX_ERROR;
-    }
-
-    hub->policy = connection.policy;
-    hub->nkeys = connection.nkeys;
-
-    for (i = 0; i < connection.nkeys; i++) {
-        hub->keys[i] = connection.keys[i];
     }
 
     return NGX_OK;
@@ -721,6 +668,10 @@ ngx_http_iothub_hub_hostname(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
     ngx_str_t  *value = cf->args->elts;
 
+    if (hub->connection_string_file.len) {
+        return ngx_http_iothub_hub_twofold;
+    }
+
     return ngx_http_iothub_hub_set_host(cf, &value[1], &hub->registry);
 }
 
@@ -739,9 +690,11 @@ static char *
 ngx_http_iothub_hub_set_host(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_iothub_endpoint_t *endpoint)
 {
-    u_char      ch;
+    u_char      ch, last;
     ngx_int_t   port;
     ngx_uint_t  i;
+
+    last = '.';
 
     for (i = 0; i < value->len; i++) {
         ch = value->data[i];
@@ -751,15 +704,25 @@ ngx_http_iothub_hub_set_host(ngx_conf_t *cf, ngx_str_t *value,
         }
 
         if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
-              || (ch >= '0' && ch <= '9') || ch == '.' || ch == '-'))
+              || (ch >= '0' && ch <= '9') || ch == '-'
+              || (ch == '.' && last != '.')))
         {
             return "needs a host name like contoso.azure-devices.net, "
                    "without a scheme or a path";
         }
+
+        last = ch;
     }
 
     if (i == 0 || i > 253) {
         return "needs a host name like contoso.azure-devices.net";
+    }
+
+    /* no certificate has it */
+
+    if (last == '.') {
+        return "needs a host name like contoso.azure-devices.net, "
+               "without a dot at its end";
     }
 
     endpoint->name.data = value->data;
@@ -790,12 +753,36 @@ static char *
 ngx_http_iothub_hub_address(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
     ngx_str_t  *value = cf->args->elts;
+    ngx_url_t   u;
 
     if (value[1].len == 0
         || ngx_strlchr(value[1].data, value[1].data + value[1].len, '/')
         || ngx_strlchr(value[1].data, value[1].data + value[1].len, '$'))
     {
         return "needs HOST:PORT, without a scheme, a path or variables";
+    }
+
+    /* to resolvers, a number alone is an IP address */
+
+    if (ngx_atoi(value[1].data, value[1].len) != NGX_ERROR) {
+        return "needs HOST:PORT, a port alone is no address";
+    }
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+    u.url = value[1];
+    u.default_port = 443;
+    u.no_resolve = 1;
+
+    if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+
+        if (u.err) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "%s in address \"%V\": write HOST:PORT, such "
+                               "as \"192.0.2.1:443\" or "
+                               "\"[2001:db8::1]:443\"", u.err, &value[1]);
+        }
+
+        return NGX_CONF_ERROR;
     }
 
     hub->address = value[1];
@@ -829,6 +816,10 @@ ngx_http_iothub_hub_policy(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     ngx_str_t   *value = cf->args->elts;
     ngx_uint_t   i;
 
+    if (hub->connection_string_file.len) {
+        return ngx_http_iothub_hub_twofold;
+    }
+
     if (value[1].len == 0 || value[1].len > 256) {
         return "needs the name of a shared access policy, "
                "1 to 256 characters";
@@ -856,6 +847,15 @@ ngx_http_iothub_hub_key_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     const char  *reason;
 
     value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs a file";
+    }
+
+    if (hub->connection_string_file.len) {
+        return ngx_http_iothub_hub_twofold;
+    }
+
     hub->key_file = value[1];
 
     if (ngx_http_iothub_conf_read_secret(cf, &hub->key_file, &text)
@@ -887,7 +887,63 @@ ngx_http_iothub_hub_connection_string_file(ngx_conf_t *cf,
         return "needs a file";
     }
 
+    if (hub->registry.name.len || hub->policy.len || hub->key_file.len) {
+        return ngx_http_iothub_hub_twofold;
+    }
+
     hub->connection_string_file = value[1];
+
+    return ngx_http_iothub_hub_connection(cf, hub);
+}
+
+
+static char *
+ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    char                              *rv;
+    ngx_int_t                          rc;
+    ngx_str_t                          text;
+    ngx_uint_t                         i, line;
+    const char                        *reason;
+    ngx_http_iothub_sas_connection_t   connection;
+
+    if (ngx_http_iothub_conf_read_secret(cf, &hub->connection_string_file,
+                                         &text)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    rc = ngx_http_iothub_sas_parse_connection_string(cf->pool, &text,
+                                                     &connection, &reason,
+                                                     &line);
+
+    ngx_explicit_memzero(text.data, text.len);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
+                                      reason, line);
+        return NGX_CONF_ERROR;
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    rv = ngx_http_iothub_hub_set_host(cf, &connection.hostname,
+                                      &hub->registry);
+    if (rv != NGX_CONF_OK) {
+        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
+                                      "its HostName is no host name", 0);
+        return NGX_CONF_ERROR;
+    }
+
+    hub->policy = connection.policy;
+    hub->nkeys = connection.nkeys;
+
+    for (i = 0; i < connection.nkeys; i++) {
+        hub->keys[i] = connection.keys[i];
+    }
 
     return NGX_CONF_OK;
 }

@@ -202,6 +202,10 @@ refuses("hostname $_->[0]", $_->[1], qr/^hostname /,
         ['contoso.azure-devices.net:65536', 'invalid port'],
         ['contoso.azure-devices.net:', 'invalid port'],
         [':443', 'needs a host name like'], ['""', 'needs a host name like'],
+        ['contoso..azure-devices.net', 'needs a host name like'],
+        ['.azure-devices.net', 'needs a host name like'],
+        ['contoso.azure-devices.net.', 'without a dot at its end'],
+        ['contoso.azure-devices.net.:443', 'without a dot at its end'],
         ['$host', 'needs a host name like'],
         ['"contoso azure"', 'needs a host name like'];
 
@@ -210,8 +214,13 @@ refuses("address $_->[0]", $_->[1], $_->[2],
                  . "policy a; key_file $key_file;")
     for ['https://127.0.0.1:1', 'needs HOST:PORT', qr/^address /],
         ['$remote_addr', 'needs HOST:PORT', qr/^address /],
-        ['127.0.0.1:99999', 'invalid port in "127.0.0.1:99999" of hub',
-         qr/^\}/],
+        ['8443', 'needs HOST:PORT, a port alone is no address',
+         qr/^address /],
+        ['[nowhere]:443', 'invalid IPv6 address in address ', qr/^address /],
+        (map { [$_, "invalid port in address \"\Q$_\E\": write HOST:PORT, "
+                    . 'such as "192.0.2.1:443" or "\[2001:db8::1\]:443"',
+                qr/^address /] }
+             '127.0.0.1:99999', '127.0.0.1:', '::1', '::1:443'),
         ['nowhere.invalid:443',
          'host not found in "nowhere.invalid:443" of hub "contoso"', qr/^\}/];
 
@@ -279,6 +288,7 @@ refuses("key_file $_->[0]", $_->[1], qr/^key_file /,
         block => "hostname a.example.com; $address policy a;\n"
                  . "key_file $_->[0];")
     for ['nowhere.key', 'nowhere.key" failed \(2:'],
+        ['""', '"key_file" directive needs a file'],
         [$t->dir, 'is not a regular file'];
 
 # quoted by no error: neither of the key nor of the text around it
@@ -315,7 +325,8 @@ accepts('a connection string', connection("$string$key\n"));
 accepts('two connection strings',
         connection("$string$key\n$string$other_key\n"));
 
-refuses("$_->[0] as connection string", $_->[2], qr/^\}/,
+refuses("$_->[0] as connection string", $_->[2],
+        qr/^connection_string_file /,
         connection($_->[1]))
     for ['nothing', '', 'string": no connection string in it'],
         ['a key', $key, 'string", line 1: '],
@@ -328,9 +339,17 @@ refuses("$_->[0] as connection string", $_->[2], qr/^\}/,
         ['two hubs\' strings', "$string$key\n"
          . "HostName=b;SharedAccessKeyName=c;SharedAccessKey=$key", 'line 2'];
 
-refuses("a connection string and $_", 'write the one or the other', qr/^\}/,
-        connection("$string$key", "$_;"))
-    for 'hostname a.example.com', 'policy a', "key_file $key_file";
+for my $line ('hostname a.example.com', 'policy a', "key_file $key_file") {
+    my ($name) = $line =~ /(\S+)/;
+    my $other = 'directive is one too many: write either '
+        . '"connection_string_file", or "hostname", "policy" and "key_file"';
+
+    refuses("a connection string and $line", "\"$name\" $other",
+            qr/^\Q$line\E/, connection("$string$key", "$line;"));
+    refuses("$line and a connection string",
+            "\"connection_string_file\" $other", qr/^connection_string_file/,
+            block => "$line;\n" . (connection("$string$key"))[1]);
+}
 
 
 # ---- nginx's own directives in the block
@@ -396,6 +415,8 @@ refuses('a mistake in an included file', 'must be "hub" or "device"',
         qr/# bad$/, hub => "include $bad_part;");
 refuses('a bad keepalive in an included file', 'invalid value "0"',
         qr/# bad$/, hub => "include $bad_keep;");
+refuses("include$_", 'invalid number of arguments in "include" directive',
+        qr/^include/, hub => "include$_;") for '', ' a b';
 refuses('include of a file that is not there', 'nowhere.conf" failed',
         qr/^include /, hub => "include nowhere.conf;");
 
