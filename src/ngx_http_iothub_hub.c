@@ -77,6 +77,8 @@ static ngx_int_t ngx_http_iothub_hub_member(ngx_conf_t *cf,
     ngx_http_iothub_value_t *value);
 static char *ngx_http_iothub_hub_zone(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
+static char *ngx_http_iothub_hub_state_file(ngx_conf_t *cf,
+    ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_state_folder(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
@@ -1385,6 +1387,58 @@ ngx_http_iothub_hub_zone(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     if (ngx_conf_full_name(cf->cycle, &hub->state_file, 0) != NGX_OK) {
         return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_iothub_hub_state_file(cf, hub);
+}
+
+
+/*
+ * With a folder there, nginx works and says so, as with a damaged file; a
+ * device would be replaced.
+ */
+
+static char *
+ngx_http_iothub_hub_state_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+{
+    ngx_str_t                     *name;
+    ngx_uint_t                     i, level;
+    ngx_file_info_t                info;
+    ngx_http_iothub_hub_t        **other;
+    ngx_http_iothub_main_conf_t   *imcf;
+
+    name = &hub->state_file;
+
+    if (ngx_file_info(name->data, &info) != NGX_FILE_ERROR
+        && !ngx_is_file(&info))
+    {
+        level = ngx_is_dir(&info) ? NGX_LOG_WARN : NGX_LOG_EMERG;
+
+        ngx_conf_log_error(level, cf, 0,
+                           "state file \"%V\" of hub \"%V\" is not a "
+                           "regular file, write \"state=FILE\"", name,
+                           &hub->name);
+
+        if (level == NGX_LOG_EMERG) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
+    other = imcf->hubs.elts;
+
+    for (i = 0; i < imcf->hubs.nelts; i++) {
+        if (other[i] != hub
+            && other[i]->state_file.len == name->len
+            && ngx_strncmp(other[i]->state_file.data, name->data, name->len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "state file \"%V\" is that of hub \"%V\" "
+                               "already, write another", name,
+                               &other[i]->name);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return ngx_http_iothub_hub_state_folder(cf, hub);

@@ -164,6 +164,19 @@ refuses_in_hub($_->[0], $_->[1]) for
     ['zone 1m state=;', 'invalid parameter "state=", write "state=FILE"'],
     ['zone 1m file=x;', 'invalid parameter "file=x"'];
 
+refuses_in_hub('zone 1m state=/dev/null;', 'state file "/dev/null" of hub '
+               . '"contoso" is not a regular file, write "state=FILE"');
+
+$t->allow(qr/pread\(\) "\S+" failed \(21: /);
+warns('a state file that is a folder', 'state file "\S+" of hub "contoso" is '
+      . 'not a regular file, write "state=FILE"',
+      hub => 'zone 1m state=' . $t->dir . ';');
+
+refuses('two hubs with one state file', 'state file "\S+/one.state" is that '
+        . 'of hub "fabrikam" already, write another', qr/^zone 1m/,
+        http => "\niothub fabrikam {\n$base\nzone 8m state=one.state;\n}",
+        hub => 'zone 1m state=' . $t->dir . '/one.state;');
+
 refuses_in_hub("identity '$_->[0]';", $_->[1]) for
     ['{"status":', 'needs a JSON object like'],
     ['[]', 'needs a JSON object like'],
