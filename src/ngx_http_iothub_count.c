@@ -15,7 +15,6 @@ static ngx_int_t ngx_http_iothub_count_handler(ngx_http_request_t *r);
 void
 ngx_http_iothub_count(ngx_http_iothub_ctx_t *ctx)
 {
-    ngx_http_iothub_hub_t             *hub;
     ngx_http_iothub_result_e           result;
     ngx_http_iothub_metrics_counts_t  *counts;
 
@@ -27,8 +26,7 @@ ngx_http_iothub_count(ngx_http_iothub_ctx_t *ctx)
 
     ctx->counted = 1;
 
-    hub = ctx->delivery.hub ? ctx->delivery.hub : ctx->conf->hub;
-    counts = ngx_http_iothub_count_slot(ctx, hub);
+    counts = ngx_http_iothub_count_slot(ctx, ctx->delivery.hub);
 
     ngx_http_iothub_metrics_add(
                      &counts->webhooks[ctx->conf->source->n][result], 1);
@@ -69,18 +67,27 @@ static ngx_http_iothub_metrics_counts_t *
 ngx_http_iothub_count_slot(ngx_http_iothub_ctx_t *ctx,
     ngx_http_iothub_hub_t *hub)
 {
+    ngx_http_complex_value_t     *pass;
     ngx_http_iothub_main_conf_t  *imcf;
 
     if (hub == NULL) {
         hub = ctx->conf->hub;
     }
 
+    imcf = ngx_http_get_module_main_conf(ctx->request,
+                                         ngx_http_iothub_module);
+
+    /* an "if" has inherited the name alone */
+
+    pass = ctx->conf->pass;
+
+    if (hub == NULL && pass && pass->lengths == NULL) {
+        hub = ngx_http_iothub_hub_find(&imcf->hubs, &pass->value);
+    }
+
     if (hub) {
         return hub->counts;
     }
-
-    imcf = ngx_http_get_module_main_conf(ctx->request,
-                                         ngx_http_iothub_module);
 
     return ngx_http_iothub_metrics_slot(imcf->metrics, 0);
 }

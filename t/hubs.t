@@ -48,6 +48,16 @@ $t->nginx(join("\n", map { $hub{$_}->block } @names[0, 2]) . <<'CONF');
             iothub_pass contoso;
         }
 
+        location /inherits {
+            if ($arg_site) {
+                add_header X-Site $arg_site;
+            }
+
+            iothub_pass contoso;
+        }
+
+        location = /status { iothub_status; }
+
         location /method {
             limit_except POST {
                 iothub_pass fabrikam;
@@ -98,11 +108,25 @@ goes_to('by a field of the webhook', '/event', 'fabrikam',
 goes_to('by a text with a variable', '/prefix?rest=toso', 'contoso');
 goes_to('in an if that is true', '/if?site=lima', 'fabrikam');
 goes_to('in an if that is false', '/if', 'contoso');
+goes_to('in an if without one', '/inherits?site=lima', 'contoso');
 goes_to('outside of limit_except', '/method', 'contoso');
 goes_to('inside of limit_except', '/method', 'fabrikam', method => 'PUT');
 
 is((grep { $_->{token}{skn} ne 'policy-fabrikam' } $hub{fabrikam}->journal),
    0, 'each with its own policy');
+
+
+# what fails before a hub is chosen, is that of the location
+
+for my $uri ('/inherits', '/inherits?site=lima') {
+    is($t->post($uri, '{', type => 'application/json')->{status}, 400,
+       "$uri: malformed");
+}
+
+my $status = decode_json($t->get('/status?hub=contoso')->{body});
+
+is($status->{hubs}{contoso}{webhooks}{particle}{malformed}, 2,
+   'each is counted for the hub, in an if without an iothub_pass, too');
 
 
 # ---- no such hub
