@@ -33,11 +33,15 @@ static ngx_int_t ngx_http_iothub_pass_target(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static ngx_uint_t ngx_http_iothub_pass_rewrites(ngx_conf_t *cf,
     void **loc_conf);
+static ngx_array_t *ngx_http_iothub_pass_codes(ngx_conf_t *cf,
+    void **loc_conf);
 static ngx_int_t ngx_http_iothub_pass_message(ngx_conf_t *cf,
     ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_source(ngx_http_iothub_main_conf_t *imcf,
     ngx_http_iothub_loc_conf_t *conf);
 static void ngx_http_iothub_pass_memory(ngx_http_iothub_pass_t *pass);
+static void ngx_http_iothub_pass_warn_return(ngx_conf_t *cf,
+    ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_warn_open(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static ngx_uint_t ngx_http_iothub_pass_creates(
@@ -82,6 +86,7 @@ ngx_http_iothub_pass_init(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
     }
 
     for (i = 0; i < imcf->passes.nelts; i++) {
+        ngx_http_iothub_pass_warn_return(cf, &pass[i]);
         ngx_http_iothub_pass_warn_open(cf, imcf, &pass[i]);
         ngx_http_iothub_pass_warn_create(cf, imcf, &pass[i]);
         ngx_http_iothub_pass_warn_sender(cf, &pass[i]);
@@ -220,25 +225,32 @@ ngx_http_iothub_pass_target(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf,
 }
 
 
-/* codes are the first member of the rewrite module's configuration */
-
 static ngx_uint_t
 ngx_http_iothub_pass_rewrites(ngx_conf_t *cf, void **loc_conf)
 {
-    void           **codes;
-    ngx_uint_t       i;
-    ngx_module_t   **module;
+    return ngx_http_iothub_pass_codes(cf, loc_conf) != NULL;
+}
+
+
+/* codes are the first member of the rewrite module's configuration */
+
+static ngx_array_t *
+ngx_http_iothub_pass_codes(ngx_conf_t *cf, void **loc_conf)
+{
+    ngx_uint_t      i;
+    ngx_array_t   **codes;
+    ngx_module_t  **module;
 
     module = cf->cycle->modules;
 
     for (i = 0; module[i]; i++) {
         if (ngx_strcmp(module[i]->name, "ngx_http_rewrite_module") == 0) {
             codes = loc_conf[module[i]->ctx_index];
-            return *codes != NULL;
+            return *codes;
         }
     }
 
-    return 0;
+    return NULL;
 }
 
 
@@ -327,6 +339,32 @@ ngx_http_iothub_pass_memory(ngx_http_iothub_pass_t *pass)
 
     cscf->request_pool_size = ngx_max(cscf->request_pool_size,
                                       NGX_HTTP_IOTHUB_PASS_POOL);
+}
+
+
+/* nginx returns before it comes to a content handler: events are lost */
+
+static void
+ngx_http_iothub_pass_warn_return(ngx_conf_t *cf, ngx_http_iothub_pass_t *pass)
+{
+    ngx_array_t               *codes;
+    ngx_http_script_code_pt   *code;
+
+    codes = ngx_http_iothub_pass_codes(cf, pass->location->loc_conf);
+
+    if (codes == NULL) {
+        return;
+    }
+
+    code = codes->elts;
+
+    if (*code == ngx_http_script_return_code) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "iothub_pass without effect: \"return\" in the same "
+                      "location answers each webhook; remove it, or write "
+                      "\"iothub_accepted\" for the answer, in %s:%ui",
+                      pass->file, pass->line);
+    }
 }
 
 

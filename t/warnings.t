@@ -170,6 +170,17 @@ warns('a zone that cannot be saved', 'the zone of hub "contoso" cannot be '
 silent('a zone that can be saved', hub => "zone 1m state=$dir/contoso;");
 
 
+# ---- what answers in its place
+
+warns("iothub_pass and return $_", 'iothub_pass without effect: "return" in '
+      . 'the same location answers each webhook; remove it, or write '
+      . '"iothub_accepted" for the answer', $pass, location => "return $_;")
+    for '204', '200 thanks';
+silent("iothub_pass and $_->[0]", location => $_->[1])
+    for ['return in an if', 'if ($arg_a) { return 204; }'],
+        ['set', 'set $a b;'];
+
+
 # ---- what the sender does not wait for, or what nginx does not let in
 
 for (['particle', 20, 15], ['the-things-stack', 5, 4], ['chirpstack', 5, 4],
