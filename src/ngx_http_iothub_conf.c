@@ -7,6 +7,8 @@
 #define NGX_HTTP_IOTHUB_CONF_FILE_MAX  65536
 
 
+static ngx_int_t ngx_http_iothub_conf_full_name(ngx_conf_t *cf,
+    ngx_str_t *name);
 static ngx_int_t ngx_http_iothub_conf_read(ngx_conf_t *cf, ngx_file_t *file,
     ngx_str_t *text);
 
@@ -18,7 +20,7 @@ ngx_http_iothub_conf_read_secret(ngx_conf_t *cf, ngx_str_t *name,
     ngx_int_t   rc;
     ngx_file_t  file;
 
-    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
+    if (ngx_http_iothub_conf_full_name(cf, name) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -42,6 +44,36 @@ ngx_http_iothub_conf_read_secret(ngx_conf_t *cf, ngx_str_t *name,
     }
 
     return rc;
+}
+
+
+/*
+ * nginx has two folders for relative names: that of its configuration, for
+ * certificates and passwords, and its prefix, for all else.
+ */
+
+static ngx_int_t
+ngx_http_iothub_conf_full_name(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_str_t        other;
+    ngx_file_info_t  info;
+
+    other = *name;
+
+    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK
+        || ngx_conf_full_name(cf->cycle, &other, 0) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_file_info(name->data, &info) == NGX_FILE_ERROR
+        && ngx_errno == NGX_ENOENT
+        && ngx_file_info(other.data, &info) != NGX_FILE_ERROR)
+    {
+        *name = other;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -304,6 +304,26 @@ refuses("key_file $_->[0]", $_->[1], qr/^key_file /,
         ['""', '"key_file" directive needs a file'],
         [$t->dir, 'is not a regular file'];
 
+# a relative name is one in the folder of nginx.conf, as of a certificate, or
+# else in nginx's prefix
+
+$t->write_file('prefix.key', $key);
+$t->write_file('both.key', $key);
+$t->write_file('conf/both.key', "not base64\n");
+
+for (['prefix.key', qr/is successful/], ['conf/both.key', qr/line 1: the key/],
+     ['both.key', qr{/conf/both\.key", line 1: the key is not base64}],
+     ['nowhere.key', qr{open\(\) "\S+/conf/nowhere\.key" failed \(2:}])
+{
+    my ($name, $says) = @$_;
+    my (undef, $said) = $t->nginx_t(conf(block => "hostname a.example.com;"
+        . "$address policy a; key_file $name;",
+        location => 'iothub_pass contoso; iothub_secret off;'),
+        folder => 'conf');
+
+    like($said, $says, "key_file $name, with nginx.conf in a folder");
+}
+
 # quoted by no error: neither of the key nor of the text around it
 
 my (undef, $output) = $t->nginx_t(conf(block => "hostname a.example.com;"

@@ -427,7 +427,8 @@ sub nginx_t {
     my ($self, $conf, %o) = @_;
 
     my $n = ++$self->{confs};
-    my $name = "$self->{dir}/test-$n";
+    my $folder = defined $o{folder} ? "$self->{dir}/$o{folder}" : $self->{dir};
+    my $name = "$folder/test-$n";
 
     $self->write_file("$name.conf", $self->_conf($conf, %o));
 
