@@ -51,6 +51,8 @@ static void ngx_http_iothub_pass_warn_create(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_warn_sender(ngx_conf_t *cf,
     ngx_http_iothub_pass_t *pass);
+static void ngx_http_iothub_pass_warn_fields(ngx_conf_t *cf,
+    ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_warn_headers(ngx_conf_t *cf,
     ngx_http_iothub_main_conf_t *imcf, ngx_http_iothub_pass_t *pass);
 static void ngx_http_iothub_pass_warn_header(ngx_conf_t *cf,
@@ -90,6 +92,7 @@ ngx_http_iothub_pass_init(ngx_conf_t *cf, ngx_http_iothub_main_conf_t *imcf)
         ngx_http_iothub_pass_warn_open(cf, imcf, &pass[i]);
         ngx_http_iothub_pass_warn_create(cf, imcf, &pass[i]);
         ngx_http_iothub_pass_warn_sender(cf, &pass[i]);
+        ngx_http_iothub_pass_warn_fields(cf, &pass[i]);
         ngx_http_iothub_pass_warn_headers(cf, imcf, &pass[i]);
     }
 
@@ -487,6 +490,37 @@ ngx_http_iothub_pass_warn_sender(ngx_conf_t *cf, ngx_http_iothub_pass_t *pass)
                       "in %s:%ui",
                       clcf->client_max_body_size, &source->name,
                       source->most, pass->file, pass->line);
+    }
+}
+
+
+/* what each event is rejected without, and nobody says where it lies */
+
+static void
+ngx_http_iothub_pass_warn_fields(ngx_conf_t *cf, ngx_http_iothub_pass_t *pass)
+{
+    ngx_http_iothub_loc_conf_t  *conf;
+
+    conf = pass->conf;
+
+    if (conf->fields[NGX_HTTP_IOTHUB_DEVICE_ID] == NULL
+        && !ngx_http_iothub_source_has(conf->source,
+                                       NGX_HTTP_IOTHUB_DEVICE_ID))
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "each event is rejected, as \"%V\" does not say where "
+                      "its device id lies: write iothub_device_id, in %s:%ui",
+                      &conf->source->name, pass->file, pass->line);
+    }
+
+    if (conf->match && conf->fields[NGX_HTTP_IOTHUB_EVENT] == NULL
+        && !ngx_http_iothub_source_has(conf->source, NGX_HTTP_IOTHUB_EVENT))
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "each event is rejected, as \"%V\" does not say where "
+                      "its name lies, which iothub_match wants: write "
+                      "iothub_event, or no iothub_match, in %s:%ui",
+                      &conf->source->name, pass->file, pass->line);
     }
 }
 

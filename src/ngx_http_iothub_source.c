@@ -398,6 +398,14 @@ ngx_http_iothub_source_ready(ngx_pool_t *pool, ngx_array_t *ready,
 
 
 ngx_uint_t
+ngx_http_iothub_source_has(ngx_http_iothub_source_t *source,
+    ngx_http_iothub_field_e field)
+{
+    return source->parts[field].nelts != 0;
+}
+
+
+ngx_uint_t
 ngx_http_iothub_source_by_header(ngx_http_iothub_source_t *source,
     ngx_http_iothub_webhook_t *wh)
 {

@@ -93,6 +93,11 @@ const ngx_str_t *ngx_http_iothub_source_name(ngx_uint_t n);
 
 extern const char  ngx_http_iothub_source_names[];
 
+/* Does the preset say where the field lies? */
+
+ngx_uint_t ngx_http_iothub_source_has(ngx_http_iothub_source_t *source,
+    ngx_http_iothub_field_e field);
+
 /*
  * Are the fields in headers, and the body only the data?  1 for a CloudEvent
  * in binary mode, whose header function is set, else 0.

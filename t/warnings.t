@@ -199,7 +199,8 @@ for (['particle', 20, 15], ['the-things-stack', 5, 4], ['chirpstack', 5, 4],
 }
 
 silent('a long deadline of a source that may wait for it',
-       location => 'iothub_source custom; iothub_deadline 5m;');
+       location => 'iothub_source custom; iothub_device_id $arg_id; '
+       . 'iothub_deadline 5m;');
 
 warns('a body that is too large for nginx', 'client_max_body_size is 16384, '
       . 'and "particle" sends up to 102400 bytes: nginx answers 413 to the '
@@ -239,6 +240,29 @@ warns("iothub_rejected $_", "\"iothub_rejected $_\" asks the sender to repeat "
     for 408, 425, 429;
 silent("iothub_rejected $_", location => "iothub_rejected $_;")
     for 200, 400, 422;
+
+
+# ---- what each event is rejected without
+
+my $id = 'iothub_device_id $arg_id;';
+
+warns('no device id', 'each event is rejected, as "custom" does not say where '
+      . 'its device id lies: write iothub_device_id', $pass,
+      location => 'iothub_source custom;');
+silent('a device id', server => $id, location => 'iothub_source custom;');
+
+for ('custom', 'device-bridge') {
+    warns("iothub_match with $_", "each event is rejected, as \"$_\" does not "
+          . 'say where its name lies, which iothub_match wants: write '
+          . 'iothub_event, or no iothub_match', $pass,
+          location => "$id iothub_source $_; iothub_match a;");
+    silent("iothub_match with $_ and a name", location =>
+           "$id iothub_source $_; iothub_match a; iothub_event \$arg_e;");
+}
+
+silent("iothub_source $_", location => "iothub_source $_; iothub_match a;")
+    for qw(particle the-things-stack chirpstack sigfox notehub cloudevents
+           eventgrid);
 
 
 # ---- text where a variable was meant
