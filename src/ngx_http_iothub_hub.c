@@ -17,6 +17,7 @@
 #define NGX_HTTP_IOTHUB_BURST           20
 #define NGX_HTTP_IOTHUB_NAME_MAX        128
 #define NGX_HTTP_IOTHUB_REASON_MAX      128
+#define NGX_HTTP_IOTHUB_BUFFER_MIN      1024
 
 
 typedef char *(*ngx_http_iothub_hub_set_pt)(ngx_conf_t *cf,
@@ -28,7 +29,7 @@ static char *ngx_http_iothub_hub_directive(ngx_conf_t *cf,
 static ngx_int_t ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two);
 static char *ngx_http_iothub_hub_complete(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
-static ngx_int_t ngx_http_iothub_hub_timeouts(ngx_conf_t *cf,
+static ngx_int_t ngx_http_iothub_hub_proxy(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_connection(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
@@ -404,7 +405,7 @@ ngx_http_iothub_hub_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         || ngx_http_iothub_hub_tokens(cf, hub, &hub->messages) != NGX_OK
         || ngx_http_iothub_zone_add(cf, hub) != NGX_OK
         || ngx_http_iothub_server_complete(cf, hub) != NGX_OK
-        || ngx_http_iothub_hub_timeouts(cf, hub) != NGX_OK)
+        || ngx_http_iothub_hub_proxy(cf, hub) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -413,10 +414,10 @@ ngx_http_iothub_hub_complete(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 }
 
 
-/* in nginx, 0 is no time at all */
+/* what no call could succeed with: in nginx, 0 is no time at all */
 
 static ngx_int_t
-ngx_http_iothub_hub_timeouts(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
+ngx_http_iothub_hub_proxy(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
     const char                *name;
     ngx_http_upstream_conf_t  *ucf;
@@ -434,6 +435,14 @@ ngx_http_iothub_hub_timeouts(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
                            "\"proxy_%s_timeout\" of hub \"%V\" is 0, and "
                            "nothing is as fast: write for example \"5s\"",
                            name, &hub->name);
+        return NGX_ERROR;
+    }
+
+    if (ucf->buffer_size < NGX_HTTP_IOTHUB_BUFFER_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"proxy_buffer_size\" of hub \"%V\" is %uz, and "
+                           "the head of an answer is longer: write for "
+                           "example \"4k\"", &hub->name, ucf->buffer_size);
         return NGX_ERROR;
     }
 

@@ -561,6 +561,11 @@ ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
                                hub->proxy[which])
         != NGX_CONF_OK)
     {
+        /* nginx does not always say where */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "nginx refuses what hub \"%V\" has of proxy_*, "
+                           "for the reason above", &hub->name);
         return NGX_ERROR;
     }
 

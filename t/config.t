@@ -430,6 +430,19 @@ refuses("$_ 0", qr/"$_" of hub "contoso" is 0, and nothing is as fast: write /
                 . 'for example "5s"', qr/^\}/, hub => "$_ 0;")
     for 'proxy_connect_timeout', 'proxy_send_timeout', 'proxy_read_timeout';
 
+refuses("proxy_buffer_size $_", '"proxy_buffer_size" of hub "contoso" is \d+, '
+        . 'and the head of an answer is longer: write for example "4k"',
+        qr/^\}/, hub => "proxy_buffer_size $_;") for 0, 1023;
+accepts('proxy_buffer_size 1k', hub => 'proxy_buffer_size 1k;');
+
+# what nginx says without a line
+
+refuses($_, 'nginx refuses what hub "contoso" has of proxy_\*, for the reason '
+        . 'above', qr/^\}/, hub => $_)
+    for 'proxy_ssl_trusted_certificate nowhere.pem;',
+        'proxy_ssl_certificate nowhere.pem;', 'proxy_ssl_ciphers NONSENSE;',
+        'proxy_ssl_crl nowhere.pem;';
+
 refuses("$_ {} in the block", 'unexpected "\{"', qr/^\Q$_\E \{$/,
         hub => "$_ {\n}") for 'location /', 'if ($host)', 'upstream a';
 
