@@ -28,6 +28,8 @@
 
 static ngx_int_t ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
+static ngx_int_t ngx_http_iothub_zone_credentials(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_hub_t *old);
 static void ngx_http_iothub_zone_new_keys(ngx_http_iothub_shm_t *shm);
 static ngx_int_t ngx_http_iothub_zone_format(ngx_shm_zone_t *shm_zone,
     ngx_http_iothub_hub_t *hub);
@@ -113,10 +115,7 @@ ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
                 __atomic_store_n(&hub->shm->rate.word, 0, __ATOMIC_RELAXED);
             }
 
-            if (ngx_memcmp(hub->fingerprints, old->fingerprints,
-                           sizeof(hub->fingerprints))
-                != 0)
-            {
+            if (ngx_http_iothub_zone_credentials(hub, old) != NGX_OK) {
                 ngx_http_iothub_zone_new_keys(hub->shm);
             }
 
@@ -146,6 +145,26 @@ ngx_http_iothub_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     if (hub->state_file.len) {
         ngx_http_iothub_zone_restore(shm_zone, hub);
+    }
+
+    return NGX_OK;
+}
+
+
+/* NGX_DECLINED: a key, or the policy that it is of, is another */
+
+static ngx_int_t
+ngx_http_iothub_zone_credentials(ngx_http_iothub_hub_t *hub,
+    ngx_http_iothub_hub_t *old)
+{
+    if (hub->policy.len != old->policy.len
+        || ngx_memcmp(hub->policy.data, old->policy.data, hub->policy.len)
+           != 0
+        || ngx_memcmp(hub->fingerprints, old->fingerprints,
+                      sizeof(hub->fingerprints))
+           != 0)
+    {
+        return NGX_DECLINED;
     }
 
     return NGX_OK;

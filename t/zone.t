@@ -25,7 +25,7 @@ sub conf {
 
     my $block = $hub->block('register first rate=off; ' . ($o{hub} // ''));
 
-    $block =~ s/hostname \S+;/hostname $o{hostname};/ if $o{hostname};
+    $block =~ s/$_ \S+;/$_ $o{$_};/ for grep { $o{$_} } 'hostname', 'policy';
 
     return $block . ($o{http} // '') . <<'CONF';
 
@@ -94,6 +94,21 @@ ok($t->reload(conf(hub => 'zone 2m;',
                    hostname => 'moved.azure-devices.net'), wait_old => 1),
    'another host');
 is(asks('e1'), 'create send 204', 'starts empty');
+
+# a misspelled policy holds back nobody once it is put right
+
+$t->allow(qr/\[crit\].* iothub hub "contoso" refuses every key of policy/);
+
+ok($t->reload(conf(policy => 'getaway'), wait_old => 1), 'a wrong policy');
+
+for my $n (1 .. 2) {
+    $t->post('/', "event=temp&coreid=e$_&data=1") for 1 .. 3;
+}
+
+like($t->error_log, qr/gate closed, hub: "contoso", gate: send/,
+     'closes a gate');
+ok($t->reload(conf(), wait_old => 1), 'the right one');
+is(asks('e1'), 'create send 204', 'opens it');
 
 $t->stop;
 ok(!-e $state, 'without state= there is no file');
