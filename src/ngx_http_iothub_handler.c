@@ -23,6 +23,7 @@ static ngx_int_t ngx_http_iothub_handshake(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
 static ngx_int_t ngx_http_iothub_admit(ngx_http_request_t *r,
     ngx_http_iothub_ctx_t *ctx);
+static ngx_uint_t ngx_http_iothub_is_encoded(ngx_http_request_t *r);
 static void ngx_http_iothub_body_handler(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_iothub_is_whole(ngx_http_request_t *r);
 static void ngx_http_iothub_not_whole(ngx_http_request_t *r,
@@ -151,7 +152,6 @@ static ngx_int_t
 ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
     ngx_int_t    rc;
-    ngx_str_t   *value;
     const char  *detail;
 
     rc = ngx_http_iothub_admit_head(r, ctx->conf, &detail);
@@ -170,18 +170,45 @@ ngx_http_iothub_admit(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
                                       "webhooks do not come by this method");
     }
 
-    value = ngx_http_iothub_header_in(r, &ngx_http_iothub_content_encoding);
-
-    if (value
-        && !(value->len == 8
-             && ngx_strncasecmp(value->data, (u_char *) "identity", 8) == 0))
-    {
+    if (ngx_http_iothub_is_encoded(r)) {
         return ngx_http_iothub_result(ctx, NGX_HTTP_IOTHUB_BAD_MEDIA_TYPE,
                                       "send the webhook without a "
                                       "Content-Encoding");
     }
 
     return NGX_OK;
+}
+
+
+/* of several such headers, each says what was done to the body */
+
+static ngx_uint_t
+ngx_http_iothub_is_encoded(ngx_http_request_t *r)
+{
+    ngx_str_t        *name;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    name = &ngx_http_iothub_content_encoding;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len == name->len
+                && ngx_strncmp(h[i].lowcase_key, name->data, name->len) == 0
+                && !(h[i].value.len == 8
+                     && ngx_strncasecmp(h[i].value.data,
+                                        (u_char *) "identity", 8) == 0))
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
 }
 
 

@@ -165,6 +165,10 @@ subtest 'methods and media types' => sub {
     refused('Content-Encoding', 415, 'unsupported_media_type',
             $t->post('/', "coreid=$marker", 'Content-Type' => $form,
                      'Content-Encoding' => 'gzip'));
+    refused('a second Content-Encoding', 415, 'unsupported_media_type',
+            $t->request('POST', '/', body => "coreid=$marker", headers => [
+                'Content-Type' => $form, 'Content-Encoding' => 'identity',
+                'Content-Encoding' => 'gzip']));
 };
 
 subtest 'iothub_rejected' => sub {
