@@ -451,14 +451,15 @@ ngx_http_iothub_message_text(ngx_http_request_t *r,
 }
 
 
-/* is the sender's body the message? */
+/* is the sender's body the message?  An empty one, if there is no data */
 
 static ngx_uint_t
 ngx_http_iothub_is_body(ngx_http_iothub_ctx_t *ctx)
 {
     return ctx->conf->message == NULL
            && !(ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_PARTICLE)
-           && ctx->webhook.format != NGX_HTTP_IOTHUB_NO_BODY;
+           && ctx->webhook.format != NGX_HTTP_IOTHUB_NO_BODY
+           && (ctx->webhook.body.len || !ctx->event.has_data);
 }
 
 

@@ -43,7 +43,7 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     if ((ctx->conf->source->flags & NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE)
         && !ngx_http_iothub_is_envelope(ctx, type)
         && (rc != NGX_OK
-            || (type == NULL && format == NGX_HTTP_IOTHUB_FORM)))
+            || (type == NULL && format != NGX_HTTP_IOTHUB_JSON)))
     {
         format = NGX_HTTP_IOTHUB_RAW;
         rc = NGX_OK;

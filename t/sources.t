@@ -49,6 +49,13 @@ $t->nginx(<<'CONF' . join('', map { <<"CONF" } @sources) . "}\n");
             iothub_pass contoso;
         }
 
+        location = /query {
+            iothub_source custom;
+            iothub_device_id $arg_id;
+            iothub_data $arg_data;
+            iothub_pass contoso;
+        }
+
         location = /secret {
             iothub_source cloudevents;
             iothub_secret header=X-Secret file=%%TESTDIR%%/secret;
@@ -321,6 +328,19 @@ for my $case (['{"a": 0.10 }', 'application/json'],
             id => 'c1', event => undef, time => undef,
             type => $expected // $type);
 }
+
+my $empty = arrives('custom, without a body',
+                    [PUT => '/own?event=e', undef, 'X-Device' => 'c1'],
+                    id => 'c1', event => undef, time => undef, body => '',
+                    type => undef);
+
+is($empty->{headers}{'iothub-contenttype'}, undef,
+   'custom, without a body: of no type');
+
+arrives('custom, with data of the query', [PUT => '/query?id=c1&data=21'],
+        id => 'c1', event => undef, time => undef,
+        body => '{"data":"21","device_id":"c1","event":null,'
+                . '"published_at":null}');
 
 refused('custom, without an id', [POST => '/custom', '{}'], 422, 'rejected');
 refused('custom, JSON that is none',
