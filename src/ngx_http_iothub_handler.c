@@ -388,6 +388,8 @@ ngx_http_iothub_deliver(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
             return NGX_OK;
         }
 
+        ctx->answered = 1;
+
         ngx_http_finalize_request(r, ngx_http_iothub_answer_validation(r,
                                                                   &code));
         return NGX_OK;
@@ -744,9 +746,9 @@ ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 {
     ngx_http_iothub_count(ctx);
 
-    if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
+    ctx->answered = 1;
 
-        ctx->handed_over = 1;
+    if (ngx_http_iothub_target_wants(ctx->conf->target, ctx->result)) {
 
         if (ctx->variables) {
             ngx_http_iothub_variables_escape(r, ctx->variables);
@@ -754,6 +756,8 @@ ngx_http_iothub_end(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 
         return ngx_http_iothub_target_pass(r, ctx->conf->target, ctx);
     }
+
+    ngx_http_iothub_variables_reset(r);
 
     /* nginx would ask for the body only to throw it away */
 

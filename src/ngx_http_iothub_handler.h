@@ -35,7 +35,7 @@ typedef struct {
 
     ngx_http_iothub_result_e     result;
     const char                  *detail;
-    unsigned                     handed_over:1;  /* the target answers */
+    unsigned                     answered:1;     /* or the target does */
     unsigned                     counted:1;      /* in the hub's metrics */
 } ngx_http_iothub_ctx_t;
 

@@ -357,8 +357,9 @@ ngx_http_iothub_variable_message(ngx_http_request_t *r,
 
 
 /*
- * For the module's directives and the log.  A target could make a header of
- * it: there it is escaped.  A request that is being logged has no references.
+ * For the module's directives and the log.  What answers, we or a target,
+ * could make a header of it: there it is escaped.  A request that is being
+ * logged has no references.
  */
 
 static ngx_int_t
@@ -366,7 +367,7 @@ ngx_http_iothub_variable_verbatim(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_http_iothub_ctx_t *ctx,
     ngx_str_t *value)
 {
-    if (ctx->handed_over && r->main->count && value->data) {
+    if (ctx->answered && r->main->count && value->data) {
         return ngx_http_iothub_variables_set_safe(r, v, value);
     }
 

@@ -79,6 +79,13 @@ $t->nginx("$second\n" . <<'CONF');
             add_header X-Number "[$number]" always;
         }
 
+        location /headers {
+            iothub_pass contoso;
+            iothub_filter $iothub_data;
+            add_header X-Data "[$iothub_data]" always;
+            add_header X-Body "[$iothub_body]" always;
+        }
+
         location /built {
             iothub_device_id "$app-$product";
             iothub_message escape=json '{"all":$all,"text":"$raw"}';
@@ -212,6 +219,21 @@ my $answer = json('/', '{"coreid":"h1","event":"e","text":"a\r\nX-Own: 1"}');
 is($answer->{status}, 204, 'controls: delivered');
 is($answer->{headers}{'x-text'}, '[a\r\nX-Own: 1]', 'controls: escaped');
 ok(!exists $answer->{headers}{'x-own'}, 'controls: no header');
+
+for my $status (204, 422) {
+    my $id = $status == 204 ? 'h1' : 'h 1';
+
+    $answer = json('/headers', qq({"coreid":"$id",\r\n"data":)
+                   . '"a\r\nX-Own: 1"}');
+
+    is($answer->{status}, $status, "all of it: $status");
+    is($answer->{headers}{'x-data'}, '[a\r\nX-Own: 1]',
+       "all of it, $status: data escaped");
+    is($answer->{headers}{'x-body'}, qq([{\\"coreid\\":\\"$id\\",)
+       . '\r\n\"data\":\"a\\\\r\\\\nX-Own: 1\"}]',
+       "all of it, $status: body escaped");
+    ok(!exists $answer->{headers}{'x-own'}, "all of it, $status: no header");
+}
 
 
 # ---- in nginx's own directives
