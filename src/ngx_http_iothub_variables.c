@@ -9,6 +9,9 @@ static ngx_int_t ngx_http_iothub_variable_field(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_uint_t field);
+static ngx_int_t ngx_http_iothub_variable_source(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_iothub_source_t *source,
+    ngx_uint_t field);
 static ngx_int_t ngx_http_iothub_variable_data(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_iothub_variable_message(ngx_http_request_t *r,
@@ -144,6 +147,19 @@ ngx_http_iothub_variables_save(ngx_http_request_t *r)
 
 
 void
+ngx_http_iothub_variables_restore(ngx_http_request_t *r,
+    ngx_http_variable_value_t *saved)
+{
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    ngx_memcpy(r->variables, saved,
+               cmcf->variables.nelts * sizeof(ngx_http_variable_value_t));
+}
+
+
+void
 ngx_http_iothub_variables_escape(ngx_http_request_t *r,
     ngx_http_variable_value_t *saved)
 {
@@ -230,10 +246,8 @@ static ngx_int_t
 ngx_http_iothub_variable_early(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_uint_t field)
 {
-    ngx_int_t                    rc;
-    ngx_str_t                    body;
-    ngx_http_iothub_value_t      value;
-    ngx_http_iothub_webhook_t    wh;
+    ngx_str_t                    text;
+    ngx_http_variable_value_t   *saved;
     ngx_http_iothub_loc_conf_t  *conf;
 
     v->not_found = 1;
@@ -243,6 +257,53 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
     if (conf->source == NULL) {
         return NGX_OK;
     }
+
+    if (ngx_http_iothub_variable_source(r, v, conf->source, field)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (conf->fields[field] == NULL) {
+        return NGX_OK;
+    }
+
+    saved = ngx_http_iothub_variables_save(r);
+    if (saved == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* where an override holds its own variable, that is the source's */
+
+    v->no_cacheable = 0;
+
+    if (ngx_http_complex_value(r, conf->fields[field], &text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* what a "map" made of it without the body must not be remembered */
+
+    ngx_http_iothub_variables_restore(r, saved);
+
+    if (text.len == 0) {
+        v->valid = 0;
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_iothub_variables_set_safe(r, v, &text);
+}
+
+
+static ngx_int_t
+ngx_http_iothub_variable_source(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_iothub_source_t *source,
+    ngx_uint_t field)
+{
+    ngx_int_t                  rc;
+    ngx_str_t                  body;
+    ngx_http_iothub_value_t    value;
+    ngx_http_iothub_webhook_t  wh;
 
     ngx_str_null(&body);
 
@@ -256,7 +317,7 @@ ngx_http_iothub_variable_early(ngx_http_request_t *r,
     wh.header = ngx_http_iothub_header_in;
     wh.header_data = r;
 
-    rc = ngx_http_iothub_source_find(conf->source, field, &wh, &value);
+    rc = ngx_http_iothub_source_find(source, field, &wh, &value);
 
     if (rc != NGX_OK) {
         return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;

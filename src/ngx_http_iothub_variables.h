@@ -27,12 +27,14 @@ ngx_int_t ngx_http_iothub_variables_add(ngx_conf_t *cf);
 void ngx_http_iothub_variables_reset(ngx_http_request_t *r);
 
 /*
- * Copies what nginx remembers of all variables, into the pool.  NULL: no
- * memory.
+ * Copies what nginx remembers of all variables, into the pool, and brings it
+ * back.  NULL: no memory.
  */
 
 ngx_http_variable_value_t *ngx_http_iothub_variables_save(
     ngx_http_request_t *r);
+void ngx_http_iothub_variables_restore(ngx_http_request_t *r,
+    ngx_http_variable_value_t *saved);
 
 /*
  * Before the target: what has got a value since then, with control

@@ -56,6 +56,10 @@ $t->nginx("$second\n" . <<'CONF');
                       'f=$form|$query|$header|$any|$first|$product';
     access_log %%TESTDIR%%/access.log fields;
 
+    # without "volatile": nobody asked for it early by its name
+
+    map $iothub_event $early_event { default "<$iothub_event>"; }
+
     log_format hubs '$iothub_device_id=$iothub_hub $iothub_result '
                     '$iothub_detail';
     access_log %%TESTDIR%%/hubs.log hubs;
@@ -84,6 +88,15 @@ $t->nginx("$second\n" . <<'CONF');
             iothub_filter $iothub_data;
             add_header X-Data "[$iothub_data]" always;
             add_header X-Body "[$iothub_body]" always;
+        }
+
+        location /early {
+            iothub_device_id $http_x_device;
+            iothub_event $early_event;
+            iothub_pass contoso;
+
+            if ($iothub_device_id = stop) { return 403; }
+            if ($iothub_event = "<stop>") { return 403; }
         }
 
         location /built {
@@ -241,6 +254,21 @@ for my $status (204, 422) {
 is($t->get('/if?q=stop')->{status}, 403, 'query in "if"');
 is(json('/if?q=go', '{"coreid":"i1","event":"e","n":5}')->{status}, 204,
    'the body is not known in "if"');
+
+for my $case ([403, '/early', 'stop', 'the id of a header'],
+              [204, '/early?coreid=stop', 'e1', 'the id of the source'],
+              [403, '/early?event=stop', 'e1', 'the event of the query'],
+              [204, '/early', 'e1', 'the event of the body'])
+{
+    my ($status, $uri, $id, $name) = @$case;
+
+    $answer = json($uri, '{"event":"stop"}', 'X-Device' => $id);
+    is($answer->{status}, $status, "overrides in \"if\": $name");
+}
+
+($got) = $hub->messages(device => 'e1');
+like($got->{body}, qr/"event":"<stop>"/, 'overrides in "if": made again');
+
 $answer = $t->get('/plain?q=x');
 is($answer->{body}, 'q=x h= n= b=', 'and not in other locations');
 
