@@ -561,7 +561,7 @@ ngx_http_iothub_content_headers(ngx_http_request_t *r,
     *encoding = ngx_http_iothub_system[NGX_HTTP_IOTHUB_CONTENTENCODING].value;
 
     if (ngx_http_iothub_is_body(ctx)
-        && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON)
+        && ctx->webhook.format != NGX_HTTP_IOTHUB_JSON && !ctx->scalar)
     {
         /* what the sender says it is, if anything */
 

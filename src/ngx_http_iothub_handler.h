@@ -26,6 +26,7 @@ typedef struct {
 
     ngx_http_iothub_webhook_t    webhook;     /* or one of its elements */
     unsigned                     parsed:1;
+    unsigned                     scalar:1;    /* JSON, and not looked into */
     ngx_http_variable_value_t   *variables;   /* before its own */
     ngx_http_iothub_batch_t     *batch;       /* NULL: a single event */
 

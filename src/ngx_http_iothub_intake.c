@@ -82,7 +82,10 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
 }
 
 
-/* the data of a CloudEvent in binary mode may be any text, or none */
+/*
+ * Where the body is data alone, it may be any JSON.  That of a CloudEvent in
+ * binary mode is no more than that, whatever its type: it is not looked into.
+ */
 
 static ngx_int_t
 ngx_http_iothub_intake_parse(ngx_http_request_t *r,
@@ -91,20 +94,21 @@ ngx_http_iothub_intake_parse(ngx_http_request_t *r,
 {
     ngx_int_t                   rc;
     ngx_str_t                   text;
+    ngx_uint_t                  binary, flags;
     ngx_http_iothub_webhook_t  *wh;
 
     wh = &ctx->webhook;
+    binary = ngx_http_iothub_source_by_header(ctx->conf->source, wh);
+    flags = ctx->conf->source->flags & (NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE
+                                        |NGX_HTTP_IOTHUB_SOURCE_ENVELOPE);
 
-    if (!ngx_http_iothub_source_by_header(ctx->conf->source, wh)) {
-        return ngx_http_iothub_webhook_parse(r->pool, wh, format, body,
-                                             &r->args);
-    }
-
-    if (format == NGX_HTTP_IOTHUB_JSON && body->len) {
+    if (format == NGX_HTTP_IOTHUB_JSON && (body->len || !binary)) {
 
         rc = ngx_http_iothub_webhook_parse(r->pool, wh, format, body,
                                            &r->args);
-        if (rc != NGX_DECLINED) {
+        if (rc != NGX_DECLINED
+            || (!binary && flags != NGX_HTTP_IOTHUB_SOURCE_ANY_TYPE))
+        {
             return rc;
         }
 
@@ -115,9 +119,13 @@ ngx_http_iothub_intake_parse(ngx_http_request_t *r,
         if (rc != NGX_OK) {
             return rc;
         }
+
+        ctx->scalar = 1;
+        format = NGX_HTTP_IOTHUB_RAW;
     }
 
-    return ngx_http_iothub_webhook_parse(r->pool, wh, NGX_HTTP_IOTHUB_RAW,
+    return ngx_http_iothub_webhook_parse(r->pool, wh,
+                                         binary ? NGX_HTTP_IOTHUB_RAW : format,
                                          body, &r->args);
 }
 

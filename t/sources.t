@@ -317,16 +317,24 @@ arrives('bidirectional bridge', [POST => '/devices/dev-9/messages/events',
 
 for my $case (['{"a": 0.10 }', 'application/json'],
               ['[1,2]', 'application/vnd.own+json', 'application/json'],
+              ['21.50', 'application/json'],
+              [' "a \\u00e4" ', 'application/json; charset=utf-8',
+               'application/json'],
+              ['null', 'text/json', 'application/json'],
               ["text \xe9", 'text/plain; charset=iso-8859-1'],
               ['a=1&b=%zz', 'application/octet-stream'],
               ["\x00\x01\x02", 'application/octet-stream'])
 {
     my ($text, $type, $expected) = @$case;
 
-    arrives("custom, $type", [PUT => '/own?event=e', $text,
-                              'X-Device' => 'c1', 'Content-Type' => $type],
+    my $message = arrives("custom, $type, $text",
+            [PUT => '/own?event=e', $text, 'X-Device' => 'c1',
+             'Content-Type' => $type],
             id => 'c1', event => undef, time => undef,
             type => $expected // $type);
+
+    is($message->{headers}{'iothub-contentencoding'},
+       $type =~ /json/ ? 'utf-8' : undef, "custom, $type: the encoding");
 }
 
 my $empty = arrives('custom, without a body',
@@ -344,7 +352,8 @@ arrives('custom, with data of the query', [PUT => '/query?id=c1&data=21'],
 
 refused('custom, without an id', [POST => '/custom', '{}'], 422, 'rejected');
 refused('custom, JSON that is none',
-        [POST => '/own', '{', 'X-Device' => 'c1'], 400, 'malformed');
+        [POST => '/own', $_, 'X-Device' => 'c1'], 400, 'malformed')
+    for '{', '21.', '"a', '1 2', '1e400';
 
 my ($exit, $output) = $t->nginx_t('iothub_source ttn;');
 

@@ -148,6 +148,7 @@ for ([$json, '[{"t":1},{"t":2}]'], [$json, '[]'], [$json, '{"t":1}'],
     is($messages[0]{device}, 'd1', '... of its device');
 }
 
+sent('structured mode, a number', 400, '/events', $json, '21.5');
 sent('binary mode, broken JSON', 400, '/events', $json, '{"a":', %event);
 
 
