@@ -397,14 +397,22 @@ ngx_http_iothub_exchange_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
         /* nginx sends this after the whole answer, a flush after a part */
 
-        if (cl->buf->last_in_chain || cl->buf->last_buf) {
+        if ((cl->buf->last_in_chain || cl->buf->last_buf) && !ex->cut) {
             ex->complete = 1;
         }
     }
 
     if (ex->late && !ex->complete && r->upstream->length != 0) {
+
+        /*
+         * An error of a body filter is one of the sender's connection to
+         * nginx, and would cut what the target answers: the answer ends here
+         * as if it were whole, and its connection is not used again.
+         */
+
         ex->cut = 1;
-        return NGX_ERROR;
+        r->upstream->length = 0;
+        r->upstream->keepalive = 0;
     }
 
     return NGX_OK;

@@ -861,6 +861,20 @@ subtest 'a hub that answers late and slowly' => sub {
     is(length $r->{body}, 10000, 'a target with limit_rate');
 
     $old->take;
+
+    # its head comes before the deadline, the rest while the target answers
+    $slow->answer(delay => 0.2, pause => 0.8,
+                  parts => ["HTTP/1.1 500 Error\r\nContent-Length: 9\r\n\r\n",
+                            'not', ' today']);
+
+    $r = $t->post('/short/slow', webhook('slow-4'));
+
+    is($r->{status}, 200, 'a head before the deadline: the target answers');
+    is(length($r->{body} // ''), 10000, 'and its answer is whole');
+    ok($t->wait_for_log(qr{^/short/slow 200 timeout slow-4 200 500$},
+                        file => 'access.log'), 'the log has both');
+
+    $old->take;
     $old->answer;
     $slow->stop;
 };
