@@ -48,6 +48,7 @@ typedef void (*ngx_http_iothub_answer_pt)(ngx_http_iothub_delivery_t *d,
 static void ngx_http_iothub_delivery_event(ngx_event_t *ev);
 static void ngx_http_iothub_delivery_run(ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_expire(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_renew(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_arm(ngx_http_iothub_delivery_t *d);
 static ngx_int_t ngx_http_iothub_delivery_lookup(
@@ -302,12 +303,7 @@ ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d)
     }
 
     if (ngx_http_iothub_delivery_until(d->deadline) <= 0) {
-
-        if (d->running || d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
-            d->result = NGX_HTTP_IOTHUB_TIMEOUT;
-            d->detail = "the hub did not answer before the deadline";
-        }
-
+        ngx_http_iothub_delivery_expire(d);
         ngx_http_iothub_delivery_finish(d);
         return NGX_DONE;
     }
@@ -331,6 +327,48 @@ ngx_http_iothub_delivery_hold(ngx_http_iothub_delivery_t *d)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * The deadline has passed.  A call that has a connection goes on, and nobody
+ * knows what comes of it; one that has none is made no more, or the sender's
+ * repeat would be a second message.
+ */
+
+static void
+ngx_http_iothub_delivery_expire(ngx_http_iothub_delivery_t *d)
+{
+    ngx_http_iothub_hub_error_t  none;
+
+    if (d->running
+        && ngx_http_iothub_exchange_give_up(&d->exchange) == NGX_OK)
+    {
+        d->running = 0;
+        d->request->connection->log->action = "delivering to the hub";
+
+        ngx_memzero(&none, sizeof(ngx_http_iothub_hub_error_t));
+
+        ngx_http_iothub_delivery_note(d, &none);
+        ngx_http_iothub_metrics_call(d->hub->counts,
+                         ngx_http_iothub_delivery_steps[d->last].operation,
+                         0, ngx_current_msec - d->called);
+
+        /* unless a call before it had no answer */
+
+        if (d->result != NGX_HTTP_IOTHUB_TIMEOUT) {
+            d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
+            d->detail = "there was no connection to the hub before the "
+                        "deadline";
+        }
+
+        return;
+    }
+
+    if (d->running || d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+        d->result = NGX_HTTP_IOTHUB_TIMEOUT;
+        d->detail = "the hub did not answer before the deadline";
+    }
 }
 
 

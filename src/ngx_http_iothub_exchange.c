@@ -9,6 +9,7 @@
 #define NGX_HTTP_IOTHUB_OWN_HEADERS  1
 
 
+static ngx_uint_t ngx_http_iothub_exchange_sent(ngx_http_request_t *sr);
 static void ngx_http_iothub_exchange_run(ngx_http_request_t *sr);
 static ngx_int_t ngx_http_iothub_exchange_headers(ngx_http_request_t *sr,
     ngx_http_iothub_exchange_t *ex);
@@ -105,11 +106,64 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     sr->discard_body = 0;
     sr->write_event_handler = ngx_http_iothub_exchange_run;
 
+    ex->request = sr;
+
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "iothub exchange: \"%V %V\" body:%O",
                    &ex->method_name, &ex->uri, ex->body_size);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_exchange_give_up(ngx_http_iothub_exchange_t *ex)
+{
+    ngx_http_upstream_t  *u;
+
+    u = ex->request->upstream;
+
+    if (u == NULL
+        || u->cleanup == NULL
+        || ngx_http_iothub_exchange_sent(ex->request))
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ex->request->connection->log, 0,
+                   "iothub exchange given up");
+
+    ex->handler = NULL;
+
+    /* as when nginx ends a request before its time: the connection closes */
+
+    (*u->cleanup)(ex->request);
+
+    return NGX_OK;
+}
+
+
+/* on this connection, or on one that died before it */
+
+static ngx_uint_t
+ngx_http_iothub_exchange_sent(ngx_http_request_t *sr)
+{
+    ngx_uint_t                  i;
+    ngx_http_upstream_state_t  *state;
+
+    if (sr->upstream->request_sent) {
+        return 1;
+    }
+
+    state = sr->upstream_states->elts;
+
+    for (i = 0; i < sr->upstream_states->nelts; i++) {
+        if (state[i].bytes_sent) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -75,6 +75,7 @@ struct ngx_http_iothub_exchange_s {
 
     /* private */
 
+    ngx_http_request_t             *request;
     ngx_http_post_subrequest_t      post;
 };
 
@@ -87,6 +88,13 @@ struct ngx_http_iothub_exchange_s {
 
 ngx_int_t ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     ngx_http_iothub_exchange_t *ex);
+
+/*
+ * Gives up an exchange that runs, if not one byte of it was sent: NGX_OK, and
+ * the handler is not called any more.  NGX_DECLINED: some was, it goes on.
+ */
+
+ngx_int_t ngx_http_iothub_exchange_give_up(ngx_http_iothub_exchange_t *ex);
 
 /* Puts the filters that consume answers in place, in postconfiguration. */
 
