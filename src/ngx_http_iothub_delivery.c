@@ -365,9 +365,13 @@ ngx_http_iothub_delivery_expire(ngx_http_iothub_delivery_t *d)
         return;
     }
 
-    if (d->running || d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+    if (d->running) {
         d->result = NGX_HTTP_IOTHUB_TIMEOUT;
         d->detail = "the hub did not answer before the deadline";
+
+    } else if (d->result == NGX_HTTP_IOTHUB_NO_RESULT) {
+        d->result = NGX_HTTP_IOTHUB_UNAVAILABLE;
+        d->detail = "the deadline passed before the message could be sent";
     }
 }
 

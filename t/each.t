@@ -312,6 +312,20 @@ is($answer->{status}, 504, 'one hangs: 504');
 like(problem($answer)->{detail}, qr/^2 of 4 events were delivered/,
      'one hangs: the others are there');
 cmp_ok(time - $start, '<', 3, 'one hangs: at the deadline');
+
+# so many at once that the last ones have no turn: of these it is known
+
+$hub->faults([{ op => 'send|batch', device_re => '^side', hang => 1 }]);
+$answer = webhook('/closing', { events => [map { { id => "side$_" } }
+                                          1 .. 18] });
+is($answer->{status}, 504, 'all hang: 504');
+like(problem($answer)->{detail}, qr/^0 of 18 .* the hub did not answer/,
+     'all hang: what nobody knows comes first');
+is(scalar $t->log_lines(qr/device: "side.*result: timeout,/), 16,
+   'all hang: 16 at once');
+is(scalar $t->log_lines(qr/device: "side.*result: unavailable, .*tries: 0: (?x:
+    )the deadline passed before the message could be sent/), 2,
+   'all hang: the others were not sent');
 $hub->faults([]);
 
 
