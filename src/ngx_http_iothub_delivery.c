@@ -998,7 +998,9 @@ ngx_http_iothub_delivery_missing(ngx_http_iothub_delivery_t *d)
         return;
     }
 
-    if (state == NGX_HTTP_IOTHUB_IDENTITY_SETTLING) {
+    if (state == NGX_HTTP_IOTHUB_IDENTITY_SETTLING
+        || (state == NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN && d->exists))
+    {
         ngx_http_iothub_delivery_settle(d);
         return;
     }
@@ -1490,6 +1492,14 @@ static void
 ngx_http_iothub_delivery_no_reason(ngx_http_iothub_delivery_t *d)
 {
     ngx_http_iothub_delivery_unask(d);
+
+    if (d->exists && !d->refused && d->settled == 0) {
+
+        /* a young identity, most likely, that another has just created */
+
+        ngx_http_iothub_delivery_settle(d);
+        return;
+    }
 
     if (d->refused) {
         ngx_http_iothub_delivery_end(d, NGX_HTTP_IOTHUB_CREDENTIALS,

@@ -150,6 +150,22 @@ for my $device (qw(a1 a2 a3)) {
     is(scalar ids($device), 1, "$device: with the same message id");
 }
 
+# and it is there, although the registry does not say what became of it
+
+$hub->faults([{ op => 'get', device => 'b1', status => 500 },
+              { op => 'get', device => 'b2', close => 'middle' },
+              { op => 'get', device => 'b3', code => 404012 },
+              map { { op => 'create', device => $_, accept => 1,
+                      status => 500, times => 1 } } qw(b1 b2 b3)]);
+
+for my $device (qw(b1 b2 b3)) {
+    my ($answer) = $t->parallel([webhook($device)], 1);
+
+    is($answer->{status}, 204, "$device: delivered");
+    like(calls($device), qr/^send 404, create 500, create 409(, get \d+)+, (?x:
+         )send 204$/, "$device: without an answer to the question");
+}
+
 $hub->faults([]);
 
 
