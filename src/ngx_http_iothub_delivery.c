@@ -804,6 +804,7 @@ ngx_http_iothub_delivery_answered(ngx_http_iothub_exchange_t *ex)
     ngx_http_iothub_delivery_note(d, &err);
     ngx_http_iothub_metrics_call(d->hub->counts, operation, status,
                                  ngx_current_msec - d->called);
+    ngx_http_iothub_metrics_repeated(d->hub->counts, operation, ex->repeats);
 
     if (status == NGX_HTTP_UNAUTHORIZED) {
         ngx_http_iothub_alarm_clock(d->hub, &ex->date, ngx_time(),

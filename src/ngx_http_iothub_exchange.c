@@ -68,6 +68,7 @@ ngx_http_iothub_exchange_start(ngx_http_request_t *r,
     ex->late = 0;
     ex->timed_out = 0;
     ex->cut = 0;
+    ex->repeats = 0;
     ngx_str_null(&ex->answer);
     ngx_str_null(&ex->error);
     ngx_str_null(&ex->request_id);
@@ -285,6 +286,10 @@ ngx_http_iothub_exchange_done(ngx_http_request_t *sr, void *data,
 
     if (ex->status) {
         ngx_http_iothub_exchange_read_headers(sr, ex);
+    }
+
+    if (sr->upstream_states && sr->upstream_states->nelts) {
+        ex->repeats = sr->upstream_states->nelts - 1;
     }
 
     ngx_log_debug4(NGX_LOG_DEBUG_HTTP, sr->connection->log, 0,

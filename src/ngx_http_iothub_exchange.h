@@ -63,6 +63,7 @@ struct ngx_http_iothub_exchange_s {
     ngx_str_t                       request_id;  /* x-ms-request-id */
     ngx_str_t                       retry_after;
     ngx_str_t                       date;
+    ngx_uint_t                      repeats;   /* nginx's own, of dead ones */
     unsigned                        complete:1;  /* the answer has its end */
     unsigned                        timed_out:1; /* sent, no answer in time */
     unsigned                        cut:1;       /* late: but its head */

@@ -83,6 +83,19 @@ ngx_http_iothub_metrics_call(ngx_http_iothub_metrics_counts_t *counts,
 
 
 void
+ngx_http_iothub_metrics_repeated(ngx_http_iothub_metrics_counts_t *counts,
+    ngx_http_iothub_operation_e operation, ngx_uint_t n)
+{
+    if (n) {
+        ngx_http_iothub_metrics_add(
+                  &counts->calls[operation >> 1][NGX_HTTP_IOTHUB_METRICS_NONE],
+                  n);
+        ngx_http_iothub_metrics_add(&counts->retries, n);
+    }
+}
+
+
+void
 ngx_http_iothub_metrics_delivery(ngx_http_iothub_metrics_t *metrics,
     ngx_http_iothub_metrics_counts_t *counts, ngx_http_iothub_result_e result,
     ngx_msec_t time, time_t now)

@@ -24,9 +24,10 @@
 
 #define NGX_HTTP_IOTHUB_METRICS_BOUNDS    12
 
-/* see ngx_http_iothub_metrics_statuses */
+/* see ngx_http_iothub_metrics_statuses: their number, and which is none */
 
 #define NGX_HTTP_IOTHUB_METRICS_STATUSES  19
+#define NGX_HTTP_IOTHUB_METRICS_NONE      1
 
 #define NGX_HTTP_IOTHUB_METRICS_SLOTS     64
 
@@ -156,6 +157,15 @@ ngx_http_iothub_metrics_counts_t *ngx_http_iothub_metrics_slot(
 void ngx_http_iothub_metrics_call(ngx_http_iothub_metrics_counts_t *counts,
     ngx_http_iothub_operation_e operation, ngx_uint_t status,
     ngx_msec_t time);
+
+/*
+ * Counts n calls without an answer that nginx itself repeated: their time is
+ * in that of the call that was their last repeat.
+ */
+
+void ngx_http_iothub_metrics_repeated(
+    ngx_http_iothub_metrics_counts_t *counts,
+    ngx_http_iothub_operation_e operation, ngx_uint_t n);
 
 /*
  * Counts the end of a delivery that took time ms and ended at now, seconds.
