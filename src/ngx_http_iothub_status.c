@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_status.h"
+#include "ngx_http_iothub_event.h"
 #include "ngx_http_iothub_json.h"
 #include "ngx_http_iothub_prometheus.h"
 
@@ -114,7 +115,7 @@ ngx_http_iothub_status_handler(ngx_http_request_t *r)
 {
     ngx_int_t                        rc;
     ngx_uint_t                       status;
-    const char                      *type;
+    const char                      *type, *reason;
     ngx_http_iothub_report_t         rep;
     ngx_http_iothub_loc_conf_t      *conf;
     ngx_http_iothub_status_query_t   query;
@@ -153,6 +154,12 @@ ngx_http_iothub_status_handler(ngx_http_request_t *r)
             return ngx_http_iothub_status_problem(r, &rep,
                                         NGX_HTTP_BAD_REQUEST,
                                         "Name the device's hub: hub=NAME");
+        }
+
+        if (!ngx_http_iothub_event_device_id_valid(&query.device, &reason)) {
+            return ngx_http_iothub_status_problem(r, &rep,
+                                        NGX_HTTP_BAD_REQUEST,
+                                        "No device has such an id");
         }
 
         ngx_http_iothub_status_device(&rep, &query);
@@ -259,22 +266,17 @@ ngx_http_iothub_status_arg(ngx_http_request_t *r, const char *name,
 }
 
 
+/* nothing in a device id has to be escaped in JSON */
+
 static void
 ngx_http_iothub_status_device(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_status_query_t *query)
 {
     time_t                  age;
-    ngx_str_t               device;
     ngx_uint_t              state;
     ngx_http_iothub_hub_t  *hub;
 
     hub = query->hubs[0];
-
-    if (ngx_http_iothub_report_escape(rep, &device, &query->device)
-        != NGX_OK)
-    {
-        return;
-    }
 
     state = ngx_http_iothub_identity_lookup(hub->shm->identity,
                       ngx_http_iothub_identity_hash(hub->shm->identity,
@@ -284,7 +286,7 @@ ngx_http_iothub_status_device(ngx_http_iothub_report_t *rep,
 
     ngx_http_iothub_report_text(rep, "{\"hub\":\"%V\",\"device\":\"%V\","
                                 "\"identity\":\"%s\",\"age\":%T}\n",
-                                &hub->name, &device,
+                                &hub->name, &query->device,
                                 ngx_http_iothub_status_states[state], age);
 }
 

@@ -249,9 +249,19 @@ is(status('/status?device=m%61in-%31&hub=main')->{identity},
    'a device: decoded');
 is(status('/status?device=nobody&hub=main')->{identity}, 'unknown',
    'a device that is not known');
-is(status('/status?device=a%22b&hub=main')->{device}, 'a"b',
-   'a device with a quote');
+is(status('/status?device=a%25b%27:+%3b&hub=main')->{device}, q(a%b':+;),
+   'a device with all sorts of characters');
 is($t->get('/status?device=main-1')->{status}, 400, 'a device of which hub?');
+
+for my $id ('', 'a%22b', 'a%5cb', '%ff', '%00', 'x' x 129, '%01' x 2500) {
+    my $name = 'what is no device id: ' . substr $id, 0, 9;
+
+    $answer = $t->get("/status?hub=main&device=$id");
+    is($answer->{status}, 400, "$name: 400");
+    is_deeply(eval { decode_json($answer->{body}) },
+              { title => 'No device has such an id', status => 400 },
+              "$name: in JSON");
+}
 
 $hub->add('quick-1');
 $hub->disable('quick-1');
