@@ -131,6 +131,19 @@ ok($type{$_}, "doc/directives.md: $_ exists")
     for $directives =~ /^\| `(iothub_[a-z_]+)` \|.*\|.*\|$/mg;
 like($monitoring, qr/^\| `$_` \|/m, "doc/monitoring.md: $_")
     for sort keys %alert;
+
+my $operations = slurp('doc/operations.md');
+my $descriptions = $rules =~ s/\s+/ /gr;
+my @sections = $descriptions =~ /[Ss]ection '([^']+)'/g;
+
+cmp_ok(scalar @sections, '>', 5, 'alerts send to sections');
+
+for (@sections) {
+    my $heading = s/ \.\.\.$//r;
+
+    like($operations, qr/^## \Q$heading\E/m, "doc/operations.md: $_");
+}
+
 ok($alert{$_}, "doc/monitoring.md: $_ exists")
     for $monitoring =~ /^\| `(IoTHub\w+)` \|/mg;
 
