@@ -9,7 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use JSON::PP qw(decode_json);
+use JSON::PP qw(decode_json encode_json);
 use Test::More;
 use IoTHubTest;
 
@@ -108,6 +108,39 @@ while ($all =~ /(iothub_\w+)\{([^}]*)\}/g) {
         for $labels =~ /(\w+)(?:=|!)/g;
 }
 
+# Prometheus takes the queries, with what Grafana puts in
+
+my @queries = map { s/\$__rate_interval/5m/gr =~ s/\$hub/.*/gr } @expressions;
+
+$t->write_file('queries.yml', encode_json({ groups => [ {
+    name => 'dashboard',
+    rules => [map { { record => "dashboard:query:$_", expr => $queries[$_] } }
+              0 .. $#queries],
+} ] }));
+promtool('queries of the dashboard', 'check', 'rules',
+         $t->dir . '/queries.yml');
+
+# Grafana takes a dashboard whose panels have places and numbers of their own
+
+my %variable = map { $_->{name} => 1 } @{ $dashboard->{templating}{list} };
+my (%id, %cell);
+
+for my $panel (@{ $dashboard->{panels} }) {
+    my $name = "panel $panel->{title}";
+    my ($x, $y, $w, $h) = @{ $panel->{gridPos} }{qw(x y w h)};
+    my @cells = map { my $column = $_; map { "$column,$_" } $y .. $y + $h - 1 }
+        $x .. $x + $w - 1;
+
+    is($id{ $panel->{id} }++, 0, "$name: its id");
+    is((grep { $cell{$_}++ } @cells), 0, "$name: its place");
+    cmp_ok($x + $w, '<=', 24, "$name: within the width");
+    is(scalar(grep { ($_->{datasource} // $panel->{datasource})->{uid}
+                     ne '${datasource}' } @{ $panel->{targets} }), 0,
+       "$name: the data source is that which was chosen");
+}
+
+ok($variable{$_}, "dashboard: \$$_ is a variable") for qw(datasource hub);
+
 # the results that alerts are about
 
 my %result = map { $_ => 1 } keys %{ $label{iothub_events_total}{result} };
@@ -126,6 +159,14 @@ my %alert = map { $_ => 1 } $rules =~ /- alert: (\S+)/g;
 for my $name (sort grep { $type{$_} ne 'sample' } keys %type) {
     like($directives, qr/^\| `$name` \|/m, "doc/directives.md: $name");
 }
+
+# the configuration for Prometheus, beside the rules
+
+my ($prometheus) = $monitoring =~ /^```yaml\n(.*?)^```/ms;
+
+$t->write_file('prometheus.yml', $prometheus);
+$t->write_file('alerts.yml', $rules);
+promtool('prometheus.yml', 'check', 'config', $t->dir . '/prometheus.yml');
 
 ok($type{$_}, "doc/directives.md: $_ exists")
     for $directives =~ /^\| `(iothub_[a-z_]+)` \|.*\|.*\|$/mg;
