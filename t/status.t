@@ -466,6 +466,30 @@ is_deeply([@{ of('main') }{qw(webhooks events deliveries calls identities
                       message_blocks)}], 'kept over a reload');
 is_deeply(status()->{webhooks}, { particle => { misconfigured => 1 } },
           'kept over a reload: without a hub');
+
+# a hub that is taken out, one that is new, and the first one back again
+
+my $served = of('main')->{webhooks};
+
+is_deeply(of('idle')->{webhooks}, { particle => { delivered => 1 } },
+          'before a hub is taken out');
+ok($t->reload(conf() =~ s/^iothub idle /iothub fresh /mr, workers => 3,
+              wait_old => 1), 'a reload without a hub, and with a new one');
+
+$all = status()->{hubs};
+$samples = metrics();
+
+ok(!exists $all->{idle}, 'a hub that is taken out');
+is((grep { /hub="idle"/ } keys %$samples), 0, '... of Prometheus, too');
+is($t->get('/status?health&hub=idle')->{status}, 404, '... 404');
+is_deeply($all->{fresh}{webhooks}, {}, 'a new hub');
+is($samples->{'iothub_calls_total{hub="fresh",operation="send",'
+              . 'status="204"}'}, 0, '... with zeros');
+is_deeply($all->{main}{webhooks}, $served, '... and the others as before');
+
+ok($t->reload(conf(), workers => 3, wait_old => 1), 'a reload with it');
+is_deeply(of('idle')->{webhooks}, {}, 'a hub that comes back: from zero');
+
 is(webhook('/main', 'main-1'), 204, 'goes on');
 is(of('main')->{webhooks}{particle}{delivered},
    $after->{webhooks}{particle}{delivered} + 1, 'counts on');
