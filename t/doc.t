@@ -395,6 +395,130 @@ for my $block (grep { $_->{lang} eq 'nginx' } map { blocks($_) } @recipes) {
 is(join(', ', sort keys %recipe), '', 'no recipe is missing');
 
 
+# ---- what is typed
+
+sub block {
+    my ($name, $heading, $lang, $with) = @_;
+    my ($block) = grep { $_->{heading} eq $heading && $_->{lang} eq $lang
+                         && $_->{text} =~ ($with // qr/./) } blocks($name);
+
+    ok($block, "$name, $heading: there") or return '';
+
+    return $block->{text};
+}
+
+
+# Runs commands as they are written, but here: the output, and whether the
+# last one succeeded.
+
+sub typed {
+    my ($text) = @_;
+    my $dir = $t->dir;
+
+    for ($text) {
+        s{ -o root -g root}{}g if $> != 0;
+        s{/etc/nginx/iothub}{$dir/typed}g;
+        s{https://particle-hooks\.example\.com/}
+         {'https://127.0.0.1:' . $t->port(8443) . '/'}gex;
+        s{localhost:8081/}{'127.0.0.1:' . $t->port(8081) . '/'}ge;
+    }
+
+    $t->write_file('typed.sh', "editor() { cp $dir/contoso.key \"\$1\"; }\n"
+                               . "cd $dir || exit\n$text");
+    $t->write_file('.curlrc', "insecure\nno-progress-meter\n");
+
+    my $output = `CURL_HOME=$dir bash -e $dir/typed.sh 2>&1`;
+
+    return wantarray ? ($output, $?) : $output;
+}
+
+
+# README, from the key to the log
+
+my @readme = ('README.md', '3. nginx.conf');
+my $device = '0123456789abcdef01234567';
+my ($output, $status) = typed(block('README.md', '2. The key file', 'sh'));
+
+is($status, 0, 'README.md: the key file') or diag $output;
+is((stat $t->dir . '/typed/contoso.key')[2] & 07777, 0600,
+   'README.md: the mode of the key file');
+
+(my $conf = here(block(@readme, 'nginx') =~ s{/etc/nginx/iothub/}
+                                             {%%TESTDIR%%/typed/}gr))
+    =~ s/\}\s*\z//;
+
+$_->forget for values %hub;
+$t->nginx($conf
+    . here(block('README.md', '5. See what happens', 'nginx', qr/log_format/))
+    . 'server { listen 127.0.0.1:%%PORT_8081%%; '
+    . block('README.md', '5. See what happens', 'nginx', qr/iothub_status/)
+    . ' } }');
+
+$output = typed(block(@readme, 'sh'));
+like($output, qr{^HTTP/\S+ 204}, 'README.md: curl is answered 204');
+is(($hub{contoso}->messages)[0]{device}, $device, 'README.md: a message');
+
+ok($t->wait_for_log(qr/^\S+ 127\.0\.0\.1 204 delivered device=$device (?x:
+                       )event=test identity=CREATED hub=contoso (?x:
+                       )calls=404, 200, 204 error=- tries=2 time=\d\.\d+ "-"$/,
+                    file => 'iothub.log'), 'README.md: the log')
+    or diag $t->read_file('iothub.log');
+
+is($t->request(GET => $_, port => $t->port(8081))->{status}, 200,
+   "README.md: $_") for qw(/iothub /iothub?health);
+$t->stop;
+
+
+# the log in JSON, whatever a webhook holds
+
+my ($format) = block('doc/variables.md', 'A log format to copy', 'nginx');
+
+unlink $t->dir . '/iothub.log';
+$t->nginx(here($format) . others('') . ' server { '
+          . 'listen 127.0.0.1:%%PORT_8081%%; iothub_secret off; '
+          . 'location / { iothub_pass contoso; } }');
+
+my @odd = ('{"coreid":"d","event":"a\"b\\\\\u00e9/","data":1}',
+           '{"coreid":"\"\\n","event":"e"}', '{', '');
+
+for my $body (@odd) {
+    $t->request(POST => '/', body => $body, port => $t->port(8081),
+                headers => { 'Content-Type' => $type });
+}
+
+$t->request(GET => '/%22?a=%ff', port => $t->port(8081));
+ok($t->wait_for_log(qr/^\{.*\}$/, file => 'iothub.log', count => 5),
+   'doc/variables.md: a line for each webhook');
+
+my @lines = split /^/m, $t->read_file('iothub.log');
+my @told = map { eval { decode_json($_) } // {} } @lines;
+
+is(join(' ', map { $_->{result} // '?' } @told),
+   'delivered rejected malformed malformed rejected',
+   'doc/variables.md: each is JSON') or diag @lines;
+$t->stop;
+
+
+# monitoring
+
+my @monitoring = ('doc/monitoring.md', 'Set up');
+
+$t->nginx(here(block(@monitoring, 'nginx') =~ s/127\.0\.0\.1:8081/
+                                                  127.0.0.1:%%PORT_8081%%/xr)
+    =~ s/\}\s*\z//r . block('doc/monitoring.md', 'A load balancer', 'nginx')
+    . '} ' . others(''));
+
+my $page = eval { decode_json(scalar typed(block(@monitoring, 'sh'))) };
+
+ok($page->{hubs}{contoso}, 'doc/monitoring.md: the status');
+is((eval { decode_json(scalar typed(block('doc/monitoring.md', 'One device',
+                                          'sh'))) } // {})->{identity},
+   'unknown', 'doc/monitoring.md: one device');
+is($t->request(GET => $_, port => $t->port(8081))->{status}, 200,
+   "doc/monitoring.md: $_") for qw(/health?health /metrics);
+$t->stop;
+
+
 # ---- JSON, commands, links
 
 sub anchor { lc($_[0]) =~ s/[^\w\- ]//gr =~ s/ /-/gr }
