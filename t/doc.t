@@ -519,6 +519,30 @@ is($t->request(GET => $_, port => $t->port(8081))->{status}, 200,
 $t->stop;
 
 
+# the module, by hand
+
+SKIP: {
+    my $sources = '/usr/share/nginx/src/conf_flags';
+
+    skip 'this is not about nginx of Debian', 2
+        if $t->is_static || $ENV{IOTHUB_TEST_VALGRIND} || !-r $sources;
+
+    my $folder = $t->dir . '/by-hand';
+    my @build = ('README.md', 'Build and install', 'bash');
+
+    mkdir $folder;
+    system 'cp', '-R', (map { "$root/$_" }
+                        qw(config src ngx_http_iothub_module.c)), $folder;
+    ($output, $status) = typed("cd $folder\n" . block(@build));
+    is($status, 0, 'README.md: the module is built') or diag $output;
+
+    my ($exit, $said) = $t->nginx_t('http { }', no_module => 1, main =>
+        "load_module $folder/build/manual/ngx_http_iothub_module.so;");
+
+    is($exit, 0, 'README.md: nginx takes it') or diag $said;
+}
+
+
 # ---- JSON, commands, links
 
 sub anchor { lc($_[0]) =~ s/[^\w\- ]//gr =~ s/ /-/gr }
