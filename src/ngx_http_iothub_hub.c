@@ -667,6 +667,8 @@ ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
         return NGX_ERROR;
     }
 
+    ngx_http_iothub_metrics_happened(&hub->counts->signed_at, ngx_time());
+
     token->data = p;
     token->len = end - p;
 

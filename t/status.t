@@ -30,7 +30,8 @@ sub conf {
         $hub->block("zone 1m; $_->[1]") =~ s/contoso/$_->[0]/r . "\n"
     } ['main', ''], ['dead', ''], ['quota', ''], ['quick', ''],
       ['odd.na-me_1', ''], ['idle', ''], ['mute', 'proxy_read_timeout 300ms;'],
-      ['limited', 'register missing rate=6r/m burst=1;']) . <<'CONF';
+      ['limited', 'register missing rate=6r/m burst=1;'],
+      ['scoped', 'token_scope device;']) . <<'CONF';
 
     iothub_secret off;
     error_page 404 405 503 = /never;
@@ -128,7 +129,7 @@ is($answer->{body}, $t->get('/json')->{body}, 'json is the default');
 my $all = decode_json($answer->{body});
 
 is_deeply([sort keys %{ $all->{hubs} }],
-          [sort qw(main dead quota quick idle mute limited odd.na-me_1)],
+          [sort qw(main dead quota quick idle mute limited scoped odd.na-me_1)],
           'all hubs');
 my ($version) = slurp("$FindBin::Bin/../CHANGES")
     =~ /^Changes with ngx_http_iothub_module (\S+)/m;
@@ -193,6 +194,10 @@ is($main->{message_blocks}, 4, 'blocks of 4 KB: one, one, and two');
 cmp_ok($main->{last_delivered}{age}, '<', 60, 'delivered not long ago');
 cmp_ok($main->{token_age}, '<', 60, 'a token of not long ago');
 is($main->{key}, 'primary', 'the primary key');
+
+$hub->add('scoped-1');
+is(webhook('/any?hub=scoped', 'scoped-1'), 204, 'with a token of the device');
+like(of('scoped')->{token_age}, qr/^\d+$/, '... it has an age, too');
 is($main->{last_error}, undef, 'no delivery has failed');
 
 
