@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_exchange.h"
+#include "ngx_http_iothub_hub_token.h"
 
 
 /* Authorization is pushed beside the headers of the exchange */

@@ -3,9 +3,10 @@
 
 #include "ngx_http_iothub_hub.h"
 #include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_hub_identity.h"
+#include "ngx_http_iothub_hub_token.h"
 #include "ngx_http_iothub_module.h"
 #include "ngx_http_iothub_server.h"
-#include "ngx_http_iothub_webhook.h"
 #include "ngx_http_iothub_zone.h"
 
 
@@ -16,7 +17,6 @@
 #define NGX_HTTP_IOTHUB_RATE_MAX        1000000      /* a second */
 #define NGX_HTTP_IOTHUB_BURST           20
 #define NGX_HTTP_IOTHUB_NAME_MAX        128
-#define NGX_HTTP_IOTHUB_REASON_MAX      128
 #define NGX_HTTP_IOTHUB_BUFFER_MIN      1024
 
 
@@ -35,8 +35,6 @@ static char *ngx_http_iothub_hub_connection(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static ngx_int_t ngx_http_iothub_hub_keys(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
-static ngx_int_t ngx_http_iothub_hub_tokens(ngx_conf_t *cf,
-    ngx_http_iothub_hub_t *hub, ngx_http_iothub_endpoint_t *endpoint);
 static char *ngx_http_iothub_hub_hostname(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_device_hostname(ngx_conf_t *cf,
@@ -65,26 +63,12 @@ static char *ngx_http_iothub_hub_register_parameter(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub, ngx_str_t *value);
 static ngx_int_t ngx_http_iothub_hub_rate(ngx_str_t *value,
     ngx_uint_t *rate);
-static char *ngx_http_iothub_hub_identity(ngx_conf_t *cf,
-    ngx_http_iothub_hub_t *hub);
-static char *ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf,
-    ngx_http_iothub_hub_t *hub, ngx_str_t *members);
-static char *ngx_http_iothub_hub_identity_values(ngx_conf_t *cf,
-    ngx_http_iothub_webhook_t *wh);
-static ngx_uint_t ngx_http_iothub_hub_is_word(ngx_http_iothub_value_t *value,
-    const char *const *words);
-static ngx_int_t ngx_http_iothub_hub_member(ngx_conf_t *cf,
-    ngx_http_iothub_webhook_t *wh, const char *text,
-    ngx_http_iothub_value_t *value);
 static char *ngx_http_iothub_hub_zone(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_state_file(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 static char *ngx_http_iothub_hub_state_folder(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
-static ngx_int_t ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
-    ngx_http_iothub_endpoint_t *endpoint, ngx_uint_t key,
-    ngx_str_t *device_id, ngx_pool_t *pool, ngx_str_t *token);
 
 
 /* a directive stands once in a block; its bit says that it was seen */
@@ -126,30 +110,6 @@ typedef struct {
 static char  ngx_http_iothub_hub_twofold[] =
     "is one too many: write either \"connection_string_file\", or "
     "\"hostname\", \"policy\" and \"key_file\"";
-
-
-/* what a user may add to an identity */
-
-static const ngx_str_t  ngx_http_iothub_hub_members[] = {
-    ngx_string("status"),
-    ngx_string("statusReason"),
-    ngx_string("authentication"),
-    ngx_string("capabilities"),
-    ngx_null_string
-};
-
-
-static const ngx_str_t  ngx_http_iothub_hub_auth_members[] = {
-    ngx_string("type"),
-    ngx_null_string
-};
-
-
-/* as Azure's SDKs create an identity whose keys the hub is to make */
-
-static ngx_str_t  ngx_http_iothub_hub_default_auth = ngx_string(
-    "\"authentication\":{\"type\":\"sas\",\"symmetricKey\":"
-    "{\"primaryKey\":\"\",\"secondaryKey\":\"\"}}");
 
 
 char *
@@ -470,58 +430,6 @@ ngx_http_iothub_hub_keys(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 }
 
 
-static ngx_int_t
-ngx_http_iothub_hub_tokens(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
-    ngx_http_iothub_endpoint_t *endpoint)
-{
-    u_char                      *p;
-    size_t                       size;
-    ngx_uint_t                   i;
-    ngx_http_iothub_endpoint_t  *first;
-
-    first = &hub->registry;
-
-    if (endpoint != first
-        && endpoint->name.len == first->name.len
-        && ngx_strncmp(endpoint->name.data, first->name.data,
-                       first->name.len)
-           == 0)
-    {
-        endpoint->sr = first->sr;
-        endpoint->tokens = first->tokens;
-        return NGX_OK;
-    }
-
-    endpoint->tokens = ngx_pcalloc(cf->pool, NGX_HTTP_IOTHUB_SAS_KEYS
-                                     * sizeof(ngx_http_iothub_token_cache_t));
-    if (endpoint->tokens == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_pnalloc(cf->pool,
-                    ngx_http_iothub_sas_escaped_size(&endpoint->name));
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    endpoint->sr.data = p;
-    endpoint->sr.len = ngx_http_iothub_sas_escape(p, &endpoint->name) - p;
-
-    size = ngx_http_iothub_sas_token_size(&endpoint->sr, &hub->policy);
-
-    for (i = 0; i < hub->nkeys; i++) {
-        endpoint->tokens[i].buf = ngx_pnalloc(cf->pool, size);
-        if (endpoint->tokens[i].buf == NULL) {
-            return NGX_ERROR;
-        }
-
-        endpoint->tokens[i].size = size;
-    }
-
-    return NGX_OK;
-}
-
-
 ngx_int_t
 ngx_http_iothub_hub_init(ngx_conf_t *cf, ngx_array_t *hubs)
 {
@@ -575,104 +483,6 @@ static ngx_int_t
 ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two)
 {
     return ngx_memn2cmp(one->data, two->data, one->len, two->len);
-}
-
-
-ngx_int_t
-ngx_http_iothub_hub_token(ngx_http_iothub_hub_t *hub,
-    ngx_http_iothub_endpoint_e which, ngx_uint_t key, ngx_str_t *device_id,
-    ngx_pool_t *pool, ngx_str_t *token)
-{
-    u_char                         *end;
-    time_t                          now;
-    ngx_http_iothub_endpoint_t     *endpoint;
-    ngx_http_iothub_token_cache_t  *cache;
-
-    endpoint = ngx_http_iothub_hub_endpoint(hub, which);
-
-    if (which == NGX_HTTP_IOTHUB_MESSAGES && hub->token_scope_device) {
-        return ngx_http_iothub_hub_device_token(hub, endpoint, key,
-                                                device_id, pool, token);
-    }
-
-    cache = &endpoint->tokens[key];
-    now = ngx_time();
-
-    /* a clock that was set back makes a token's age unknown */
-
-    if (cache->value.len == 0 || now >= cache->renew
-        || now < cache->signed_at)
-    {
-        end = ngx_http_iothub_sas_token(cache->buf, cache->buf + cache->size,
-                                        &endpoint->sr, &hub->policy,
-                                        &hub->keys[key],
-                                        now + hub->token_lifetime);
-        if (end == NULL) {
-            cache->value.len = 0;
-            return NGX_ERROR;
-        }
-
-        cache->value.data = cache->buf;
-        cache->value.len = end - cache->buf;
-        cache->signed_at = now;
-        cache->renew = now + hub->token_lifetime * 3 / 4;
-
-        ngx_http_iothub_metrics_happened(&hub->counts->signed_at, now);
-    }
-
-    *token = cache->value;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
-    ngx_http_iothub_endpoint_t *endpoint, ngx_uint_t key,
-    ngx_str_t *device_id, ngx_pool_t *pool, ngx_str_t *token)
-{
-    u_char     *p, *end;
-    size_t      size;
-    ngx_str_t   resource, sr;
-
-    /* sr is host/devices/id, escaped as a whole, as Node and Python do */
-
-    resource.len = endpoint->name.len + sizeof("/devices/") - 1
-                   + device_id->len;
-    resource.data = ngx_pnalloc(pool, resource.len);
-    if (resource.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_sprintf(resource.data, "%V/devices/%V", &endpoint->name, device_id);
-
-    sr.data = ngx_pnalloc(pool, ngx_http_iothub_sas_escaped_size(&resource));
-    if (sr.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    sr.len = ngx_http_iothub_sas_escape(sr.data, &resource) - sr.data;
-
-    size = ngx_http_iothub_sas_token_size(&sr, &hub->policy);
-
-    p = ngx_pnalloc(pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    end = ngx_http_iothub_sas_token(p, p + size, &sr, &hub->policy,
-                                    &hub->keys[key],
-                                    ngx_time() + hub->token_lifetime);
-    if (end == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_iothub_metrics_happened(&hub->counts->signed_at, ngx_time());
-
-    token->data = p;
-    token->len = end - p;
-
-    return NGX_OK;
 }
 
 
@@ -1161,198 +971,6 @@ ngx_http_iothub_hub_rate(ngx_str_t *value, ngx_uint_t *rate)
     *rate = (ngx_uint_t) n * 1000 / scale;
 
     return NGX_OK;
-}
-
-
-static char *
-ngx_http_iothub_hub_identity(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
-{
-    char                       *rv;
-    ngx_int_t                   rc;
-    ngx_str_t                  *text, members;
-    ngx_http_iothub_value_t     root, found;
-    ngx_http_iothub_webhook_t   wh;
-
-    text = cf->args->elts;
-    text++;
-
-    rc = ngx_http_iothub_webhook_parse(cf->temp_pool, &wh,
-                                       NGX_HTTP_IOTHUB_JSON, text, NULL);
-
-    if (rc == NGX_ERROR) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (rc == NGX_DECLINED
-        || ngx_http_iothub_hub_member(cf, &wh, "json:", &root) != NGX_OK
-        || root.type != NGX_HTTP_IOTHUB_OBJECT)
-    {
-        return "needs a JSON object like '{\"status\":\"enabled\"}'";
-    }
-
-    if (ngx_http_iothub_webhook_only(&root, ngx_http_iothub_hub_members)
-        != NGX_OK)
-    {
-        return "takes only \"status\", \"statusReason\", "
-               "\"authentication\" and \"capabilities\"; \"deviceId\" is "
-               "always that of the event";
-    }
-
-    rv = ngx_http_iothub_hub_identity_values(cf, &wh);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    /* what is between the braces, as it was written */
-
-    members.data = root.raw.data + 1;
-    members.len = root.raw.len - 2;
-
-    rc = ngx_http_iothub_hub_member(cf, &wh, "/authentication", &found);
-
-    if (rc == NGX_DECLINED) {
-        return ngx_http_iothub_hub_identity_auth(cf, hub, &members);
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_iothub_webhook_only(&found, ngx_http_iothub_hub_auth_members)
-        != NGX_OK)
-    {
-        return "takes only \"type\" in \"authentication\": keys do not "
-               "belong into nginx.conf, the hub makes them";
-    }
-
-    hub->identity = members;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_iothub_hub_identity_auth(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
-    ngx_str_t *members)
-{
-    u_char      *p;
-    ngx_uint_t   i;
-
-    hub->identity.data = ngx_pnalloc(cf->pool, members->len + 1
-                                     + ngx_http_iothub_hub_default_auth.len);
-    if (hub->identity.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    p = ngx_cpymem(hub->identity.data, ngx_http_iothub_hub_default_auth.data,
-                   ngx_http_iothub_hub_default_auth.len);
-
-    /* an empty object has nothing to add */
-
-    for (i = 0; i < members->len; i++) {
-        if (members->data[i] == '"') {
-            *p++ = ',';
-            p = ngx_cpymem(p, members->data, members->len);
-            break;
-        }
-    }
-
-    hub->identity.len = p - hub->identity.data;
-
-    return NGX_CONF_OK;
-}
-
-
-/* what the hub would refuse with each creation */
-
-static char *
-ngx_http_iothub_hub_identity_values(ngx_conf_t *cf,
-    ngx_http_iothub_webhook_t *wh)
-{
-    ngx_http_iothub_value_t  v;
-
-    static const char *const  statuses[] = { "enabled", "disabled", NULL };
-
-    static const char *const  types[] = {
-        "sas", "selfSigned", "certificateAuthority", "none", NULL
-    };
-
-    if (ngx_http_iothub_hub_member(cf, wh, "/status", &v) == NGX_OK
-        && !ngx_http_iothub_hub_is_word(&v, statuses))
-    {
-        return "needs \"enabled\" or \"disabled\" as the \"status\"";
-    }
-
-    if (ngx_http_iothub_hub_member(cf, wh, "/statusReason", &v) == NGX_OK
-        && (v.type != NGX_HTTP_IOTHUB_STRING
-            || ngx_utf8_length(v.text.data, v.text.len)
-               > NGX_HTTP_IOTHUB_REASON_MAX))
-    {
-        return "needs a text of up to 128 characters as the "
-               "\"statusReason\"";
-    }
-
-    if ((ngx_http_iothub_hub_member(cf, wh, "/capabilities", &v) == NGX_OK
-         && v.type != NGX_HTTP_IOTHUB_OBJECT)
-        || (ngx_http_iothub_hub_member(cf, wh, "/capabilities/iotEdge", &v)
-            == NGX_OK
-            && v.type != NGX_HTTP_IOTHUB_TRUE
-            && v.type != NGX_HTTP_IOTHUB_FALSE))
-    {
-        return "needs \"capabilities\" like {\"iotEdge\":true}";
-    }
-
-    if (ngx_http_iothub_hub_member(cf, wh, "/authentication/type", &v)
-        == NGX_OK
-        && !ngx_http_iothub_hub_is_word(&v, types))
-    {
-        return "needs \"sas\", \"selfSigned\", \"certificateAuthority\" or "
-               "\"none\" as the \"type\" in \"authentication\"";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_iothub_hub_is_word(ngx_http_iothub_value_t *value,
-    const char *const *words)
-{
-    if (value->type != NGX_HTTP_IOTHUB_STRING) {
-        return 0;
-    }
-
-    for ( /* void */ ; *words; words++) {
-        if (value->text.len == ngx_strlen(*words)
-            && ngx_strncmp(value->text.data, *words, value->text.len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static ngx_int_t
-ngx_http_iothub_hub_member(ngx_conf_t *cf, ngx_http_iothub_webhook_t *wh,
-    const char *text, ngx_http_iothub_value_t *value)
-{
-    ngx_str_t                   s;
-    const char                 *reason;
-    ngx_http_iothub_locator_t   locator;
-
-    s.data = (u_char *) text;
-    s.len = ngx_strlen(text);
-
-    if (ngx_http_iothub_webhook_locator(cf->temp_pool, &s, &locator, &reason)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_iothub_webhook_find(wh, &locator, value);
 }
 
 

@@ -2,13 +2,13 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 /*
- * Unit test of the hub room's tokens: when a token is used again, and when a
+ * Unit test of the tokens of a hub: when a token is used again, and when a
  * new one is signed.  The clock is nginx's cached one, which is set by hand.
  */
 
 #include "tap.h"
 
-#include "ngx_http_iothub_hub.h"
+#include "ngx_http_iothub_hub_token.h"
 
 
 #define NOW  1763874367
