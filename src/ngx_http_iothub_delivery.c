@@ -3,6 +3,7 @@
 
 #include "ngx_http_iothub_delivery.h"
 #include "ngx_http_iothub_alarm.h"
+#include "ngx_http_iothub_identity_lease.h"
 #include "ngx_http_iothub_registry.h"
 #include "ngx_http_iothub_zone.h"
 

@@ -1,16 +1,11 @@
 
 /* Copyright (C) the ngx_http_iothub_module authors */
 
-
-#include <ngx_config.h>
-#include <ngx_core.h>
-
 #include "ngx_http_iothub_identity.h"
+#include "ngx_http_iothub_siphash.h"
 
 
 #define NGX_HTTP_IOTHUB_IDENTITY_MAGIC        0x494f544855424944ULL
-#define NGX_HTTP_IOTHUB_IDENTITY_FILE_MAGIC   0x494f544855425354ULL
-#define NGX_HTTP_IOTHUB_IDENTITY_VERSION      1
 
 #define NGX_HTTP_IOTHUB_IDENTITY_LINE         64
 #define NGX_HTTP_IOTHUB_IDENTITY_MIN_BUCKETS  256
@@ -32,36 +27,6 @@
 #define NGX_HTTP_IOTHUB_IDENTITY_OLD_TIME     0x7fffff
 #define NGX_HTTP_IOTHUB_IDENTITY_SKEW         60
 
-/* a lease: device 16 | serial 24 | until 24, in ticks of 64 ms */
-
-#define NGX_HTTP_IOTHUB_IDENTITY_SERIAL_MASK  0xffffff
-#define NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT  48
-
-/* those of the hash that do not choose the lease */
-
-#define ngx_http_iothub_identity_lease_print(hash)                            \
-    ((hash) >> 12 << NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT)
-
-#define ngx_http_iothub_identity_lease_is_of(word, hash)                      \
-    (((word) ^ ngx_http_iothub_identity_lease_print(hash))                    \
-     >> NGX_HTTP_IOTHUB_IDENTITY_PRINT_SHIFT == 0)
-
-#define NGX_HTTP_IOTHUB_IDENTITY_TICK_SHIFT   6
-#define NGX_HTTP_IOTHUB_IDENTITY_LEASE_TICKS                                  \
-    ((NGX_HTTP_IOTHUB_IDENTITY_LEASE_TIME >> 6) + 2)
-#define NGX_HTTP_IOTHUB_IDENTITY_SKEW_TICKS   (30000 >> 6)
-
-/*
- * An export: these words, the host, the buckets, END, and SipHash-2-4 of all
- * that under a key of zeros.
- */
-
-#define NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS   7
-#define NGX_HTTP_IOTHUB_IDENTITY_FILE_END     (~(uint64_t) 0)
-#define NGX_HTTP_IOTHUB_IDENTITY_MAX_HOST     1023
-
-#define NGX_HTTP_IOTHUB_IDENTITY_OUT          512
-
 
 #define ngx_http_iothub_identity_state(word)                                  \
     (((word) >> NGX_HTTP_IOTHUB_IDENTITY_STATE_SHIFT)                         \
@@ -70,18 +35,6 @@
 #define ngx_http_iothub_identity_same(word, hash)                             \
     ((((word) ^ ((hash) << NGX_HTTP_IOTHUB_IDENTITY_TAG_SHIFT))               \
       >> NGX_HTTP_IOTHUB_IDENTITY_TAG_SHIFT) == 0)
-
-#define ngx_http_iothub_identity_rotl(x, n)                                   \
-    (((x) << (n)) | ((x) >> (64 - (n))))
-
-
-typedef struct {
-    uint64_t   v0;
-    uint64_t   v1;
-    uint64_t   v2;
-    uint64_t   v3;
-} ngx_http_iothub_identity_sip_t;
-
 
 /* what a scan of a bucket has found for one device; indexes are WORDS if not */
 
@@ -93,28 +46,6 @@ typedef struct {
     ngx_uint_t oldest;
 } ngx_http_iothub_identity_scan_t;
 
-
-/* an export on its way out */
-
-typedef struct {
-    ngx_http_iothub_identity_write_pt  write;
-    void                              *data;
-    ngx_http_iothub_identity_sip_t     sum;
-    size_t                             total;
-    ngx_uint_t                         n;
-    uint64_t                           words[NGX_HTTP_IOTHUB_IDENTITY_OUT];
-} ngx_http_iothub_identity_out_t;
-
-
-static void ngx_http_iothub_identity_sip_init(
-    ngx_http_iothub_identity_sip_t *s, uint64_t k0, uint64_t k1);
-static ngx_inline void ngx_http_iothub_identity_sip_round(
-    ngx_http_iothub_identity_sip_t *s);
-static ngx_inline void ngx_http_iothub_identity_sip_word(
-    ngx_http_iothub_identity_sip_t *s, uint64_t m);
-static uint64_t ngx_http_iothub_identity_sip_final(
-    ngx_http_iothub_identity_sip_t *s, uint64_t m, size_t len);
-static ngx_inline uint64_t ngx_http_iothub_identity_load(const u_char *p);
 
 static uint64_t ngx_http_iothub_identity_buckets(size_t size);
 static ngx_inline uint64_t *ngx_http_iothub_identity_bucket(
@@ -129,9 +60,6 @@ static ngx_uint_t ngx_http_iothub_identity_report(ngx_uint_t state,
     ngx_uint_t age);
 static void ngx_http_iothub_identity_scan(ngx_http_iothub_identity_scan_t *sc,
     uint64_t *bucket, uint64_t hash, ngx_uint_t asked, time_t now);
-static ngx_uint_t ngx_http_iothub_identity_swap(
-    ngx_http_iothub_identity_shm_t *shm, uint64_t *p, uint64_t old,
-    uint64_t word);
 static void ngx_http_iothub_identity_count(ngx_http_iothub_identity_shm_t *shm,
     uint64_t word, uint64_t n);
 static ngx_int_t ngx_http_iothub_identity_insert(
@@ -141,27 +69,6 @@ static void ngx_http_iothub_identity_clear(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, ngx_uint_t asked);
 static uint64_t ngx_http_iothub_identity_tidy(uint64_t word, ngx_uint_t age,
     time_t now);
-
-static ngx_inline uint64_t *ngx_http_iothub_identity_lease(
-    ngx_http_iothub_identity_shm_t *shm, uint64_t hash);
-static uint64_t ngx_http_iothub_identity_lease_word(uint64_t owner,
-    ngx_msec_t now_ms);
-
-static ngx_int_t ngx_http_iothub_identity_out(
-    ngx_http_iothub_identity_out_t *out, uint64_t word);
-static ngx_int_t ngx_http_iothub_identity_flush(
-    ngx_http_iothub_identity_out_t *out);
-static ngx_int_t ngx_http_iothub_identity_export_bucket(
-    ngx_http_iothub_identity_out_t *out, uint64_t *bucket, uint64_t index);
-static uint64_t ngx_http_iothub_identity_get(const u_char *p, size_t i);
-static ngx_int_t ngx_http_iothub_identity_whole(const u_char *p, size_t n);
-static ngx_int_t ngx_http_iothub_identity_is_ours(
-    ngx_http_iothub_identity_shm_t *shm, const u_char *p, size_t n,
-    const ngx_str_t *host, size_t *first);
-static ngx_int_t ngx_http_iothub_identity_records(
-    ngx_http_iothub_identity_shm_t *shm, const u_char *p, size_t i, size_t n);
-static void ngx_http_iothub_identity_fill(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t i, time_t now);
 
 
 size_t
@@ -189,8 +96,8 @@ ngx_http_iothub_identity_init(void *mem, size_t size, const u_char key[16])
     shm->version = NGX_HTTP_IOTHUB_IDENTITY_VERSION;
     shm->size = size;
     shm->nbuckets = ngx_http_iothub_identity_buckets(size);
-    shm->key[0] = ngx_http_iothub_identity_load(key);
-    shm->key[1] = ngx_http_iothub_identity_load(key + 8);
+    shm->key[0] = ngx_http_iothub_siphash_load(key);
+    shm->key[1] = ngx_http_iothub_siphash_load(key + 8);
     shm->magic = NGX_HTTP_IOTHUB_IDENTITY_MAGIC;
 
     return NGX_OK;
@@ -229,13 +136,13 @@ ngx_http_iothub_identity_hash(const ngx_http_iothub_identity_shm_t *shm,
     uint64_t                        m;
     ngx_uint_t                      i;
     const u_char                   *last;
-    ngx_http_iothub_identity_sip_t  s;
+    ngx_http_iothub_siphash_t  s;
 
-    ngx_http_iothub_identity_sip_init(&s, shm->key[0], shm->key[1]);
+    ngx_http_iothub_siphash_init(&s, shm->key[0], shm->key[1]);
 
     for (last = id + (len & ~(size_t) 7); id < last; id += 8) {
-        ngx_http_iothub_identity_sip_word(&s,
-                                          ngx_http_iothub_identity_load(id));
+        ngx_http_iothub_siphash_word(&s,
+                                          ngx_http_iothub_siphash_load(id));
     }
 
     m = 0;
@@ -244,7 +151,7 @@ ngx_http_iothub_identity_hash(const ngx_http_iothub_identity_shm_t *shm,
         m |= (uint64_t) id[i] << (8 * i);
     }
 
-    return ngx_http_iothub_identity_sip_final(&s, m, len);
+    return ngx_http_iothub_siphash_final(&s, m, len);
 }
 
 
@@ -442,96 +349,6 @@ ngx_http_iothub_identity_unask(ngx_http_iothub_identity_shm_t *shm,
 }
 
 
-ngx_int_t
-ngx_http_iothub_identity_lease_take(ngx_http_iothub_identity_shm_t *shm,
-    uint64_t hash, ngx_msec_t now_ms, uint64_t *token)
-{
-    uint64_t  old, word, left, owner, *lease;
-
-    lease = ngx_http_iothub_identity_lease(shm, hash);
-    old = __atomic_load_n(lease, __ATOMIC_ACQUIRE);
-
-    /*
-     * A worker's clock may be behind that of the one who took the lease, so
-     * somewhat more than a whole lease may be left.
-     */
-
-    left = (old - (now_ms >> NGX_HTTP_IOTHUB_IDENTITY_TICK_SHIFT))
-           & NGX_HTTP_IOTHUB_IDENTITY_TIME_MASK;
-
-    if (old != 0
-        && left > 0
-        && left <= NGX_HTTP_IOTHUB_IDENTITY_LEASE_TICKS
-                   + NGX_HTTP_IOTHUB_IDENTITY_SKEW_TICKS)
-    {
-        return ngx_http_iothub_identity_lease_is_of(old, hash) ? NGX_BUSY
-                                                               : NGX_AGAIN;
-    }
-
-    do {
-        owner = __atomic_add_fetch(&shm->serial, 1, __ATOMIC_RELAXED)
-                & NGX_HTTP_IOTHUB_IDENTITY_SERIAL_MASK;
-    } while (owner == 0);
-
-    owner = owner << NGX_HTTP_IOTHUB_IDENTITY_STATE_SHIFT
-            | ngx_http_iothub_identity_lease_print(hash);
-
-    word = ngx_http_iothub_identity_lease_word(owner, now_ms);
-
-    if (!__atomic_compare_exchange_n(lease, &old, word, 0, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED))
-    {
-        return ngx_http_iothub_identity_lease_is_of(old, hash) ? NGX_BUSY
-                                                               : NGX_AGAIN;
-    }
-
-    *token = word;
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_iothub_identity_lease_renew(ngx_http_iothub_identity_shm_t *shm,
-    uint64_t hash, uint64_t *token, ngx_msec_t now_ms)
-{
-    uint64_t  old, word, *lease;
-
-    lease = ngx_http_iothub_identity_lease(shm, hash);
-    old = *token;
-    word = ngx_http_iothub_identity_lease_word(old, now_ms);
-
-    if (!__atomic_compare_exchange_n(lease, &old, word, 0, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED))
-    {
-        return NGX_DECLINED;
-    }
-
-    *token = word;
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_iothub_identity_lease_release(ngx_http_iothub_identity_shm_t *shm,
-    uint64_t hash, uint64_t token)
-{
-    uint64_t  *lease;
-
-    lease = ngx_http_iothub_identity_lease(shm, hash);
-
-    if (token == 0
-        || !__atomic_compare_exchange_n(lease, &token, 0, 0, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED))
-    {
-        return NGX_DECLINED;
-    }
-
-    return NGX_OK;
-}
-
-
 void
 ngx_http_iothub_identity_sweep(ngx_http_iothub_identity_shm_t *shm,
     ngx_uint_t n, time_t now)
@@ -572,184 +389,6 @@ ngx_http_iothub_identity_stat(ngx_http_iothub_identity_shm_t *shm,
     stat->settling = __atomic_load_n(&shm->settling, __ATOMIC_RELAXED);
     stat->blocked = __atomic_load_n(&shm->blocked, __ATOMIC_RELAXED);
     stat->evicted = __atomic_load_n(&shm->evicted, __ATOMIC_RELAXED);
-}
-
-
-ngx_int_t
-ngx_http_iothub_identity_export(ngx_http_iothub_identity_shm_t *shm,
-    const ngx_str_t *host, time_t now,
-    ngx_http_iothub_identity_write_pt write, void *data)
-{
-    size_t                          i, n;
-    uint64_t                        head[NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS];
-    ngx_int_t                       rc;
-    uint64_t                        text[(NGX_HTTP_IOTHUB_IDENTITY_MAX_HOST
-                                          + 8) / 8];
-    ngx_http_iothub_identity_out_t  out;
-
-    if (host->len > NGX_HTTP_IOTHUB_IDENTITY_MAX_HOST) {
-        return NGX_ERROR;
-    }
-
-    out.write = write;
-    out.data = data;
-    out.total = 0;
-    out.n = 0;
-    ngx_http_iothub_identity_sip_init(&out.sum, 0, 0);
-
-    head[0] = NGX_HTTP_IOTHUB_IDENTITY_FILE_MAGIC;
-    head[1] = NGX_HTTP_IOTHUB_IDENTITY_VERSION;
-    head[2] = shm->nbuckets;
-    head[3] = now;
-    head[4] = shm->key[0];
-    head[5] = shm->key[1];
-    head[6] = host->len;
-
-    rc = NGX_OK;
-
-    for (i = 0; i < NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS && rc == NGX_OK; i++) {
-        rc = ngx_http_iothub_identity_out(&out, head[i]);
-    }
-
-    ngx_memzero(text, sizeof(text));
-    ngx_memcpy(text, host->data, host->len);
-    n = (host->len + 7) / 8;
-
-    for (i = 0; i < n && rc == NGX_OK; i++) {
-        rc = ngx_http_iothub_identity_out(&out, text[i]);
-    }
-
-    for (i = 0; i < shm->nbuckets && rc == NGX_OK; i++) {
-        rc = ngx_http_iothub_identity_export_bucket(&out,
-                                                  shm->buckets[i].words, i);
-    }
-
-    if (rc == NGX_OK) {
-        rc = ngx_http_iothub_identity_out(&out,
-                                          NGX_HTTP_IOTHUB_IDENTITY_FILE_END);
-    }
-
-    if (rc == NGX_OK) {
-        rc = ngx_http_iothub_identity_out(&out,
-                 ngx_http_iothub_identity_sip_final(&out.sum, 0, out.total));
-    }
-
-    return (rc == NGX_OK) ? ngx_http_iothub_identity_flush(&out) : rc;
-}
-
-
-/*
- * Everything is validated before the first word is stored, so that a damaged
- * file leaves nothing of itself behind.
- */
-
-ngx_int_t
-ngx_http_iothub_identity_import(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t len, const ngx_str_t *host, time_t now)
-{
-    size_t     n, first;
-    ngx_int_t  rc;
-
-    n = len / sizeof(uint64_t);
-
-    if (len % sizeof(uint64_t) != 0
-        || ngx_http_iothub_identity_whole(p, n) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_iothub_identity_is_ours(shm, p, n, host, &first);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    if (ngx_http_iothub_identity_records(shm, p, first, n) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    shm->key[0] = ngx_http_iothub_identity_get(p, 4);
-    shm->key[1] = ngx_http_iothub_identity_get(p, 5);
-
-    ngx_http_iothub_identity_fill(shm, p, first, now);
-
-    return NGX_OK;
-}
-
-
-/* SipHash-2-4, Aumasson and Bernstein, https://131002.net/siphash/ */
-
-static void
-ngx_http_iothub_identity_sip_init(ngx_http_iothub_identity_sip_t *s,
-    uint64_t k0, uint64_t k1)
-{
-    s->v0 = k0 ^ 0x736f6d6570736575ULL;
-    s->v1 = k1 ^ 0x646f72616e646f6dULL;
-    s->v2 = k0 ^ 0x6c7967656e657261ULL;
-    s->v3 = k1 ^ 0x7465646279746573ULL;
-}
-
-
-static ngx_inline void
-ngx_http_iothub_identity_sip_round(ngx_http_iothub_identity_sip_t *s)
-{
-    s->v0 += s->v1;
-    s->v1 = ngx_http_iothub_identity_rotl(s->v1, 13) ^ s->v0;
-    s->v0 = ngx_http_iothub_identity_rotl(s->v0, 32);
-
-    s->v2 += s->v3;
-    s->v3 = ngx_http_iothub_identity_rotl(s->v3, 16) ^ s->v2;
-
-    s->v0 += s->v3;
-    s->v3 = ngx_http_iothub_identity_rotl(s->v3, 21) ^ s->v0;
-
-    s->v2 += s->v1;
-    s->v1 = ngx_http_iothub_identity_rotl(s->v1, 17) ^ s->v2;
-    s->v2 = ngx_http_iothub_identity_rotl(s->v2, 32);
-}
-
-
-static ngx_inline void
-ngx_http_iothub_identity_sip_word(ngx_http_iothub_identity_sip_t *s,
-    uint64_t m)
-{
-    s->v3 ^= m;
-    ngx_http_iothub_identity_sip_round(s);
-    ngx_http_iothub_identity_sip_round(s);
-    s->v0 ^= m;
-}
-
-
-/* m: the bytes that fill no word; len: of all bytes */
-
-static uint64_t
-ngx_http_iothub_identity_sip_final(ngx_http_iothub_identity_sip_t *s,
-    uint64_t m, size_t len)
-{
-    ngx_http_iothub_identity_sip_word(s, m | (uint64_t) len << 56);
-
-    s->v2 ^= 0xff;
-    ngx_http_iothub_identity_sip_round(s);
-    ngx_http_iothub_identity_sip_round(s);
-    ngx_http_iothub_identity_sip_round(s);
-    ngx_http_iothub_identity_sip_round(s);
-
-    return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
-}
-
-
-static ngx_inline uint64_t
-ngx_http_iothub_identity_load(const u_char *p)
-{
-    uint64_t  m;
-
-    ngx_memcpy(&m, p, sizeof(m));
-
-#if !(NGX_HAVE_LITTLE_ENDIAN)
-    m = __builtin_bswap64(m);
-#endif
-
-    return m;
 }
 
 
@@ -882,9 +521,7 @@ ngx_http_iothub_identity_scan(ngx_http_iothub_identity_scan_t *sc,
 }
 
 
-/* changes a word of a bucket, if it still is what it was, and counts */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_http_iothub_identity_swap(ngx_http_iothub_identity_shm_t *shm,
     uint64_t *p, uint64_t old, uint64_t word)
 {
@@ -1005,6 +642,30 @@ ngx_http_iothub_identity_clear(ngx_http_iothub_identity_shm_t *shm,
 }
 
 
+ngx_uint_t
+ngx_http_iothub_identity_is_used(uint64_t word)
+{
+    return ngx_http_iothub_identity_is_state(word)
+           || ngx_http_iothub_identity_state(word)
+              == NGX_HTTP_IOTHUB_IDENTITY_ASKED;
+}
+
+
+uint64_t
+ngx_http_iothub_identity_moved(uint64_t word, time_t then, time_t now)
+{
+    ngx_uint_t  age;
+
+    age = ngx_http_iothub_identity_age(word, then);
+
+    if (now > then) {
+        age += now - then;
+    }
+
+    return ngx_http_iothub_identity_tidy(word, age, now);
+}
+
+
 /* what a word of that age should be, with its time in terms of now */
 
 static uint64_t
@@ -1032,240 +693,4 @@ ngx_http_iothub_identity_tidy(uint64_t word, ngx_uint_t age, time_t now)
     age = ngx_min(age, NGX_HTTP_IOTHUB_IDENTITY_OLD_TIME);
 
     return ngx_http_iothub_identity_word(tag, state, now - (time_t) age);
-}
-
-
-static ngx_inline uint64_t *
-ngx_http_iothub_identity_lease(ngx_http_iothub_identity_shm_t *shm,
-    uint64_t hash)
-{
-    return &shm->leases[ngx_http_iothub_identity_lease_of(hash)];
-}
-
-
-static uint64_t
-ngx_http_iothub_identity_lease_word(uint64_t owner, ngx_msec_t now_ms)
-{
-    uint64_t  until;
-
-    until = (now_ms >> NGX_HTTP_IOTHUB_IDENTITY_TICK_SHIFT)
-            + NGX_HTTP_IOTHUB_IDENTITY_LEASE_TICKS;
-
-    return (owner & ~(uint64_t) NGX_HTTP_IOTHUB_IDENTITY_TIME_MASK)
-           | (until & NGX_HTTP_IOTHUB_IDENTITY_TIME_MASK);
-}
-
-
-static ngx_int_t
-ngx_http_iothub_identity_out(ngx_http_iothub_identity_out_t *out,
-    uint64_t word)
-{
-    out->words[out->n++] = word;
-    out->total += sizeof(uint64_t);
-
-    ngx_http_iothub_identity_sip_word(&out->sum,
-                       ngx_http_iothub_identity_load((u_char *) &word));
-
-    return (out->n == NGX_HTTP_IOTHUB_IDENTITY_OUT)
-           ? ngx_http_iothub_identity_flush(out) : NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_iothub_identity_flush(ngx_http_iothub_identity_out_t *out)
-{
-    size_t  len;
-
-    len = out->n * sizeof(uint64_t);
-    out->n = 0;
-
-    return len ? out->write(out->data, (u_char *) out->words, len) : NGX_OK;
-}
-
-
-/* index 56 | which words 8, then these words; nothing for an empty bucket */
-
-static ngx_int_t
-ngx_http_iothub_identity_export_bucket(ngx_http_iothub_identity_out_t *out,
-    uint64_t *bucket, uint64_t index)
-{
-    uint64_t    word, mask, words[NGX_HTTP_IOTHUB_IDENTITY_WORDS];
-    ngx_int_t   rc;
-    ngx_uint_t  i, n;
-
-    mask = 0;
-    n = 0;
-
-    for (i = 0; i < NGX_HTTP_IOTHUB_IDENTITY_WORDS; i++) {
-        word = __atomic_load_n(&bucket[i], __ATOMIC_ACQUIRE);
-
-        if (ngx_http_iothub_identity_is_state(word)
-            || ngx_http_iothub_identity_state(word)
-               == NGX_HTTP_IOTHUB_IDENTITY_ASKED)
-        {
-            mask |= (uint64_t) 1 << i;
-            words[n++] = word;
-        }
-    }
-
-    if (n == 0) {
-        return NGX_OK;
-    }
-
-    rc = ngx_http_iothub_identity_out(out, index << 8 | mask);
-
-    for (i = 0; i < n && rc == NGX_OK; i++) {
-        rc = ngx_http_iothub_identity_out(out, words[i]);
-    }
-
-    return rc;
-}
-
-
-static uint64_t
-ngx_http_iothub_identity_get(const u_char *p, size_t i)
-{
-    uint64_t  word;
-
-    ngx_memcpy(&word, p + i * sizeof(uint64_t), sizeof(uint64_t));
-
-    return word;
-}
-
-
-/* the shortest export has END and the checksum after its head */
-
-static ngx_int_t
-ngx_http_iothub_identity_whole(const u_char *p, size_t n)
-{
-    size_t                          i;
-    ngx_http_iothub_identity_sip_t  sum;
-
-    if (n < NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS + 2
-        || ngx_http_iothub_identity_get(p, 0)
-           != NGX_HTTP_IOTHUB_IDENTITY_FILE_MAGIC)
-    {
-        return NGX_ERROR;
-    }
-
-    ngx_http_iothub_identity_sip_init(&sum, 0, 0);
-
-    for (i = 0; i < n - 1; i++) {
-        ngx_http_iothub_identity_sip_word(&sum,
-                     ngx_http_iothub_identity_load(p + i * sizeof(uint64_t)));
-    }
-
-    return (ngx_http_iothub_identity_sip_final(&sum, 0, i * sizeof(uint64_t))
-            == ngx_http_iothub_identity_get(p, n - 1))
-           ? NGX_OK : NGX_ERROR;
-}
-
-
-static ngx_int_t
-ngx_http_iothub_identity_is_ours(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t n, const ngx_str_t *host, size_t *first)
-{
-    size_t  len;
-
-    if (ngx_http_iothub_identity_get(p, 1) != NGX_HTTP_IOTHUB_IDENTITY_VERSION)
-    {
-        return NGX_DECLINED;
-    }
-
-    len = ngx_http_iothub_identity_get(p, 6);
-    *first = NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS + (len + 7) / 8;
-
-    if (len > NGX_HTTP_IOTHUB_IDENTITY_MAX_HOST || *first + 2 > n) {
-        return NGX_ERROR;
-    }
-
-    if (len != host->len
-        || ngx_memcmp(p + NGX_HTTP_IOTHUB_IDENTITY_FILE_WORDS
-                          * sizeof(uint64_t), host->data, len)
-           != 0
-        || ngx_http_iothub_identity_get(p, 2) != shm->nbuckets)
-    {
-        return NGX_DECLINED;
-    }
-
-    return NGX_OK;
-}
-
-
-/* buckets in order, each within the table, no word but states and asks */
-
-static ngx_int_t
-ngx_http_iothub_identity_records(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t i, size_t n)
-{
-    uint64_t    head, word, next;
-    ngx_uint_t  mask;
-
-    next = 0;
-
-    for (n -= 2; i < n; next = (head >> 8) + 1) {
-
-        head = ngx_http_iothub_identity_get(p, i++);
-        mask = head & 0xff;
-
-        if (mask == 0 || head >> 8 < next || head >> 8 >= shm->nbuckets) {
-            return NGX_ERROR;
-        }
-
-        for ( /* void */ ; mask; mask &= mask - 1) {
-
-            if (i == n) {
-                return NGX_ERROR;
-            }
-
-            word = ngx_http_iothub_identity_get(p, i++);
-
-            if (!ngx_http_iothub_identity_is_state(word)
-                && ngx_http_iothub_identity_state(word)
-                   != NGX_HTTP_IOTHUB_IDENTITY_ASKED)
-            {
-                return NGX_ERROR;
-            }
-        }
-    }
-
-    return (ngx_http_iothub_identity_get(p, n)
-            == NGX_HTTP_IOTHUB_IDENTITY_FILE_END)
-           ? NGX_OK : NGX_ERROR;
-}
-
-
-static void
-ngx_http_iothub_identity_fill(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t i, time_t now)
-{
-    time_t      saved, passed;
-    uint64_t    head, word, *bucket;
-    ngx_uint_t  w;
-
-    saved = ngx_http_iothub_identity_get(p, 3);
-    passed = (now > saved) ? now - saved : 0;
-
-    for ( ;; ) {
-        head = ngx_http_iothub_identity_get(p, i++);
-
-        if (head == NGX_HTTP_IOTHUB_IDENTITY_FILE_END) {
-            return;
-        }
-
-        bucket = shm->buckets[head >> 8].words;
-
-        for (w = 0; w < NGX_HTTP_IOTHUB_IDENTITY_WORDS; w++) {
-
-            if (!(head >> w & 1)) {
-                continue;
-            }
-
-            word = ngx_http_iothub_identity_get(p, i++);
-            word = ngx_http_iothub_identity_tidy(word,
-                      ngx_http_iothub_identity_age(word, saved) + passed, now);
-
-            (void) ngx_http_iothub_identity_swap(shm, &bucket[w], 0, word);
-        }
-    }
 }

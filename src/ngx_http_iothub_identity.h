@@ -19,8 +19,10 @@
  *
  * Times of the table, called "now", are seconds of the wall clock
  * (ngx_time()), because they outlive a restart in the state file.  A clock
- * that jumps makes states end early, or last a minute longer.  Times of the
- * leases, called "now_ms", are ngx_current_msec, which never jumps.
+ * that jumps makes states end early, or last a minute longer.
+ *
+ * The leases lie in the same memory, see identity_lease; what becomes a file
+ * of the table, see identity_file.
  *
  * This room is pure: bytes, numbers and __atomic builtins.  It allocates
  * nothing, logs nothing and reads no clock.
@@ -54,9 +56,9 @@
 #define NGX_HTTP_IOTHUB_IDENTITY_BLOCK_TIME   600
 #define NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME     600
 
-/* milliseconds; an owner renews each second */
+/* of the layout, in memory and in a file */
 
-#define NGX_HTTP_IOTHUB_IDENTITY_LEASE_TIME   5000
+#define NGX_HTTP_IOTHUB_IDENTITY_VERSION      1
 
 #define NGX_HTTP_IOTHUB_IDENTITY_LEASES       4096
 #define NGX_HTTP_IOTHUB_IDENTITY_WORDS        8
@@ -104,14 +106,6 @@ typedef struct {
     uint64_t   blocked;
     uint64_t   evicted;                /* since the table was made */
 } ngx_http_iothub_identity_stat_t;
-
-
-/*
- * Takes a piece of an export.  Returns NGX_OK, or anything else to stop.
- */
-
-typedef ngx_int_t (*ngx_http_iothub_identity_write_pt)(void *data,
-    const u_char *p, size_t len);
 
 
 /*
@@ -206,51 +200,6 @@ void ngx_http_iothub_identity_unask(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash);
 
 /*
- * Leases serialise creations: take the lease, LOOK UP AGAIN, create, set
- * SETTLING, give the lease back, in this order.  A lease is a word
- *
- *     device 16 | serial 24 | until 24   0 is a free lease
- *
- * The serial is drawn from one counter of the table at each take, so no two
- * takes share it for long, be they of two workers or of two deliveries of
- * one worker; until is in units of 64 ms, modulo 2^24 (12 days).  The
- * token is the word itself: renew and release compare the whole word, so
- * what was lost to another can be neither prolonged nor freed.  Whoever
- * finds the word held waits, even if two devices share it; a part of the
- * device's hash tells for whom.
- */
-
-/* Which of the leases a device has: devices for which it is equal share it. */
-#define ngx_http_iothub_identity_lease_of(hash)                               \
-    ((hash) % NGX_HTTP_IOTHUB_IDENTITY_LEASES)
-
-/*
- * Takes the lease for a device for LEASE_TIME.  NGX_OK: it is the caller's,
- * *token is to be kept for the two functions below.  NGX_BUSY: it is held for
- * this device, NGX_AGAIN: for another; *token is not touched.  A lease that
- * ran out, or whose time cannot be true, is free.
- */
-ngx_int_t ngx_http_iothub_identity_lease_take(
-    ngx_http_iothub_identity_shm_t *shm, uint64_t hash, ngx_msec_t now_ms,
-    uint64_t *token);
-
-/*
- * Prolongs a lease to LEASE_TIME from now and updates *token.  Works for one
- * that ran out too, as long as nobody took it.  NGX_DECLINED: it is
- * another's now, and the creation is no longer the caller's alone.
- */
-ngx_int_t ngx_http_iothub_identity_lease_renew(
-    ngx_http_iothub_identity_shm_t *shm, uint64_t hash, uint64_t *token,
-    ngx_msec_t now_ms);
-
-/*
- * Gives a lease back.  NGX_DECLINED: it was no longer the caller's, and
- * nothing was changed; so releasing twice is harmless.
- */
-ngx_int_t ngx_http_iothub_identity_lease_release(
-    ngx_http_iothub_identity_shm_t *shm, uint64_t hash, uint64_t token);
-
-/*
  * Tidies the next n buckets; it goes on where the last call, by any worker,
  * stopped.  It makes SETTLING that is over KNOWN, drops asks that are over,
  * and holds what is older than 97 days at that age, so that a time of 24 bits
@@ -267,29 +216,16 @@ void ngx_http_iothub_identity_stat(ngx_http_iothub_identity_shm_t *shm,
     ngx_http_iothub_identity_stat_t *stat);
 
 /*
- * Writes the table as bytes to the callback, in pieces of up to 4 KB, while
- * others may go on using it.  They hold the hash key: keep them as private
- * as the zone.  host is the hub the table is of, up to 1023 bytes.  Returns
- * NGX_OK, NGX_ERROR if host is too long, or what the callback returned.
- * Leases are not written.
+ * For identity_file, which sees words.  is_used(): is it a device's state, or
+ * an ask?  moved(): the word at now of one that was at "then" as given; 0 if
+ * it is over.  swap(): changes a word of a bucket if it still is what it was,
+ * and counts; 1 if it did.
  */
-ngx_int_t ngx_http_iothub_identity_export(ngx_http_iothub_identity_shm_t *shm,
-    const ngx_str_t *host, time_t now,
-    ngx_http_iothub_identity_write_pt write, void *data);
-
-/*
- * Fills an empty table, which nobody else uses yet, from the bytes of an
- * export, and takes over their hash key.  Times are moved on by the time
- * that has passed since.  Returns
- *
- *   NGX_OK        the table is as it was, less what ran out
- *   NGX_DECLINED  whole, but of another host, version, or size of table
- *   NGX_ERROR     damaged: cut short, changed, or never an export
- *
- * In the latter two cases the table is untouched: empty, with its own key.
- */
-ngx_int_t ngx_http_iothub_identity_import(ngx_http_iothub_identity_shm_t *shm,
-    const u_char *p, size_t len, const ngx_str_t *host, time_t now);
+ngx_uint_t ngx_http_iothub_identity_is_used(uint64_t word);
+uint64_t ngx_http_iothub_identity_moved(uint64_t word, time_t then,
+    time_t now);
+ngx_uint_t ngx_http_iothub_identity_swap(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t *p, uint64_t old, uint64_t word);
 
 
 #endif /* _NGX_HTTP_IOTHUB_IDENTITY_H_INCLUDED_ */

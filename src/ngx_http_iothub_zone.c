@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_zone.h"
+#include "ngx_http_iothub_identity_file.h"
 #include "ngx_http_iothub_module.h"
 
 #include "ngx_http_iothub_outcome.h"

@@ -13,6 +13,8 @@
 #include <time.h>
 
 #include "ngx_http_iothub_identity.h"
+#include "ngx_http_iothub_identity_file.h"
+#include "ngx_http_iothub_identity_lease.h"
 
 
 #define UNKNOWN   NGX_HTTP_IOTHUB_IDENTITY_UNKNOWN

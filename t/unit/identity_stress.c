@@ -1,5 +1,5 @@
 /* build: tsan */
-/* sources: src/ngx_http_iothub_gate.c */
+/* sources: src/ngx_http_iothub_gate.c src/ngx_http_iothub_siphash.c */
 
 /* Copyright (C) the ngx_http_iothub_module authors */
 
@@ -18,8 +18,8 @@
 
 
 /*
- * The room is compiled in here, so that a thread can lose its turn before any
- * of its steps: on a few cores the narrow races would hardly ever be met.
+ * The rooms are compiled in here, so that a thread can lose its turn before
+ * any of its steps: on a few cores the narrow races would hardly ever be met.
  */
 
 static __thread unsigned  steps;
@@ -43,6 +43,8 @@ step(void)
     (step(), __atomic_compare_exchange_n(p, old, value, weak, order, failed))
 
 #include "ngx_http_iothub_identity.c"
+#include "ngx_http_iothub_identity_file.c"
+#include "ngx_http_iothub_identity_lease.c"
 
 #undef __atomic_load_n
 #undef __atomic_compare_exchange_n
