@@ -162,7 +162,7 @@ sub _run {
         '--tool=callgrind', "--callgrind-out-file=$out",
         $t->_command('-c', "$dir/cost.conf"));
 
-    $t->_until(60, sub { -s "$dir/nginx.pid" })
+    $t->_until(300, sub { -s "$dir/nginx.pid" })
         or die "nginx did not start: ", $t->read_file('cost.log');
 
     my @answers = $t->parallel(
