@@ -77,27 +77,38 @@ static const struct {
     ngx_str_t                   name;
     ngx_uint_t                  min;
     ngx_uint_t                  max;
+    const char                 *usage;
     ngx_http_iothub_hub_set_pt  set;
 } ngx_http_iothub_hub_directives[] = {
 
-    { ngx_string("hostname"), 1, 1, ngx_http_iothub_hub_hostname },
-    { ngx_string("device_hostname"), 1, 1,
+    { ngx_string("hostname"), 1, 1, "HOST[:PORT]",
+      ngx_http_iothub_hub_hostname },
+    { ngx_string("device_hostname"), 1, 1, "HOST[:PORT]",
       ngx_http_iothub_hub_device_hostname },
-    { ngx_string("address"), 1, 1, ngx_http_iothub_hub_address },
-    { ngx_string("tls"), 1, 1, ngx_http_iothub_hub_tls },
-    { ngx_string("policy"), 1, 1, ngx_http_iothub_hub_policy },
-    { ngx_string("key_file"), 1, 1, ngx_http_iothub_hub_key_file },
-    { ngx_string("connection_string_file"), 1, 1,
+    { ngx_string("address"), 1, 1, "HOST:PORT",
+      ngx_http_iothub_hub_address },
+    { ngx_string("tls"), 1, 1, "on|off",
+      ngx_http_iothub_hub_tls },
+    { ngx_string("policy"), 1, 1, "NAME",
+      ngx_http_iothub_hub_policy },
+    { ngx_string("key_file"), 1, 1, "FILE",
+      ngx_http_iothub_hub_key_file },
+    { ngx_string("connection_string_file"), 1, 1, "FILE",
       ngx_http_iothub_hub_connection_string_file },
-    { ngx_string("token_lifetime"), 1, 1,
+    { ngx_string("token_lifetime"), 1, 1, "TIME",
       ngx_http_iothub_hub_token_lifetime },
-    { ngx_string("token_scope"), 1, 1, ngx_http_iothub_hub_token_scope },
-    { ngx_string("api_version"), 1, 1, ngx_http_iothub_hub_api_version },
-    { ngx_string("register"), 1, 3, ngx_http_iothub_hub_register },
-    { ngx_string("identity"), 1, 1, ngx_http_iothub_hub_identity },
-    { ngx_string("zone"), 1, 2, ngx_http_iothub_hub_zone },
+    { ngx_string("token_scope"), 1, 1, "hub|device",
+      ngx_http_iothub_hub_token_scope },
+    { ngx_string("api_version"), 1, 1, "VERSION",
+      ngx_http_iothub_hub_api_version },
+    { ngx_string("register"), 1, 3, "missing|first|off [rate=80r/m] [burst=20]",
+      ngx_http_iothub_hub_register },
+    { ngx_string("identity"), 1, 1, "'JSON-OBJECT'",
+      ngx_http_iothub_hub_identity },
+    { ngx_string("zone"), 1, 2, "SIZE [state=FILE]",
+      ngx_http_iothub_hub_zone },
 
-    { ngx_null_string, 0, 0, NULL }
+    { ngx_null_string, 0, 0, NULL, NULL }
 };
 
 
@@ -269,7 +280,9 @@ ngx_http_iothub_hub_directive(ngx_conf_t *cf, ngx_command_t *dummy,
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid number of arguments in \"%V\" "
-                               "directive", &value[0]);
+                               "directive, write \"%V %s;\"", &value[0],
+                               &value[0],
+                               ngx_http_iothub_hub_directives[i].usage);
             return NGX_CONF_ERROR;
         }
 

@@ -148,7 +148,12 @@ refuses_in_hub($_->[0], $_->[1]) for
     ['api_version latest;', 'needs a version like 2021-04-12'],
     ['api_version 2021-4-12;', 'needs a version like 2021-04-12'],
     ['api_version 2021-04-12_preview;', 'needs a version like 2021-04-12'],
-    ['register;', 'invalid number of arguments in "register"'],
+    ['register;', 'invalid number of arguments in "register" directive, write '
+     . '"register missing\|first\|off \[rate=80r/m\] \[burst=20\];"'],
+    ['tls;', 'invalid number of arguments in "tls" directive, write "tls '
+     . 'on\|off;"'],
+    ['zone 8m state=a b;', 'invalid number of arguments in "zone" directive, '
+     . 'write "zone SIZE \[state=FILE\];"'],
     ['register always;', 'must be "missing", "first" or "off"'],
     ['register missing rate=fast;', 'invalid rate, write for example'],
     ['register missing rate=0r/s;', 'invalid rate, write for example'],
@@ -221,6 +226,12 @@ refuses("hostname $_->[0]", $_->[1], qr/^hostname /,
         ['contoso.azure-devices.net.:443', 'without a dot at its end'],
         ['$host', 'needs a host name like'],
         ['"contoso azure"', 'needs a host name like'];
+
+# a line without ";" takes the next for more of its own
+
+refuses('hostname without ;', 'invalid number of arguments in "hostname" '
+        . 'directive, write "hostname HOST\[:PORT\];"', qr/^policy a;/,
+        block => "hostname contoso.example.com\npolicy a;\n");
 
 refuses("address $_->[0]", $_->[1], $_->[2],
         block => "hostname contoso.example.com;\naddress $_->[0];\n"
