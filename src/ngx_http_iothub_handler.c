@@ -556,12 +556,13 @@ static ngx_int_t
 ngx_http_iothub_each(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx,
     ngx_http_iothub_elements_t *elements)
 {
-    size_t                      size;
-    ngx_int_t                   rc;
-    ngx_http_iothub_batch_t    *b;
-    ngx_http_core_main_conf_t  *cmcf;
-    ngx_http_variable_value_t  *saved;
-    ngx_http_iothub_webhook_t   whole;
+    size_t                        size;
+    ngx_int_t                     rc;
+    ngx_http_iothub_batch_t      *b;
+    ngx_http_core_main_conf_t    *cmcf;
+    ngx_http_variable_value_t    *saved;
+    ngx_http_iothub_webhook_t     whole;
+    ngx_http_iothub_main_conf_t  *imcf;
 
     b = ngx_pcalloc(r->pool, sizeof(ngx_http_iothub_batch_t));
     if (b == NULL) {
@@ -582,6 +583,11 @@ ngx_http_iothub_each(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx,
     if (saved == NULL) {
         return NGX_ERROR;
     }
+
+    /* a request has one, and would get another with each event */
+
+    imcf = ngx_http_get_module_main_conf(r, ngx_http_iothub_module);
+    (void) ngx_http_get_indexed_variable(r, imcf->request_id);
 
     ngx_memcpy(saved, r->variables, size);
 

@@ -29,6 +29,7 @@ typedef struct {
                                                    by name */
     ngx_array_t                      passes;    /* ngx_http_iothub_pass_t */
     ngx_array_t                      variables; /* indexes, reset by body */
+    ngx_int_t                        request_id; /* index of nginx's own */
     ngx_http_iothub_source_t        *source;    /* where none is named */
 
     /* of webhooks without a known hub; there where an iothub_pass is */

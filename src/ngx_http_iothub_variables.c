@@ -99,6 +99,8 @@ ngx_http_iothub_variables_add(ngx_conf_t *cf)
     ngx_http_variable_t          *v, *var;
     ngx_http_iothub_main_conf_t  *imcf;
 
+    static ngx_str_t  request_id = ngx_string("request_id");
+
     imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
 
     for (v = ngx_http_iothub_variables; v->name.len; v++) {
@@ -122,7 +124,9 @@ ngx_http_iothub_variables_add(ngx_conf_t *cf)
         }
     }
 
-    return NGX_OK;
+    imcf->request_id = ngx_http_get_variable_index(cf, &request_id);
+
+    return (imcf->request_id == NGX_ERROR) ? NGX_ERROR : NGX_OK;
 }
 
 

@@ -55,7 +55,9 @@ $t->nginx("$second\n$closing\n" . <<'CONF');
 
     log_format outcome '$iothub_device_id|$iothub_result|$iothub_tries|'
                        '$iothub_hub_status';
+    log_format trace '$request_id';
     access_log %%TESTDIR%%/access.log outcome;
+    access_log %%TESTDIR%%/trace.log trace;
 
     server {
         listen 127.0.0.1:%%PORT_8080%%;
@@ -66,6 +68,7 @@ $t->nginx("$second\n$closing\n" . <<'CONF');
         iothub_message_id $key;
         iothub_property kind $upper;
         iothub_property batch $batch;
+        iothub_property trace $request_id;
         iothub_filter $wanted;
 
         location = /each {
@@ -170,6 +173,13 @@ isnt($sent->[0]{properties}{'iothub-messageid'},
 
 ok($t->wait_for_log(qr/^d1\|delivered\|2\|204, 204$/, file => 'access.log'),
    'one line in the access log');
+
+my %trace = map { $_->{properties}{trace} => 1 } $hub->messages;
+
+is(scalar(my ($trace) = keys %trace), 1,
+   'a request has one $request_id: in all its events');
+ok($t->wait_for_log(qr/^\Q$trace\E$/, file => 'trace.log'),
+   'a request has one $request_id: in the log');
 
 
 # ---- times and ids
