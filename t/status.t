@@ -224,12 +224,15 @@ is($more->{message_blocks}, 6, 'a block for each message of a batch');
 is(webhook('/any?hub=idle', 'idle-1'), 204, 'a hub by a variable');
 is(webhook('/any?hub=nowhere', 'x-1'), 503, 'a hub that is not declared');
 is(webhook('/any?hub=odd.na-me_1', 'odd-1'), 204, 'an odd name');
+is($t->post('/any?hub=idle', '{', 'Content-Type' => $json)->{status}, 400,
+   'malformed, before the variable counts');
 
 $all = status();
 
 is_deeply($all->{hubs}{idle}{webhooks}, { particle => { delivered => 1 } },
           'counted by its hub');
-is_deeply($all->{webhooks}, { particle => { misconfigured => 1 } },
+is_deeply($all->{webhooks},
+          { particle => { misconfigured => 1, malformed => 1 } },
           'counted without a hub');
 is_deeply($all->{hubs}{'odd.na-me_1'}{webhooks},
           { particle => { delivered => 1 } }, 'a strange name in JSON');
@@ -469,7 +472,8 @@ is_deeply([@{ of('main') }{qw(webhooks events deliveries calls identities
                                message_blocks)}],
           [@$after{qw(webhooks events deliveries calls identities
                       message_blocks)}], 'kept over a reload');
-is_deeply(status()->{webhooks}, { particle => { misconfigured => 1 } },
+is_deeply(status()->{webhooks},
+          { particle => { misconfigured => 1, malformed => 1 } },
           'kept over a reload: without a hub');
 
 # a hub that is taken out, one that is new, and the first one back again
