@@ -301,6 +301,14 @@ ngx_http_iothub_signature_set_prefix(ngx_pool_t *pool,
     size_t  i;
 
     if (!signature->scheme->any) {
+
+        if (value->len == signature->prefix.len
+            && ngx_memcmp(value->data, signature->prefix.data, value->len)
+               == 0)
+        {
+            return NGX_OK;
+        }
+
         *reason = "the scheme says what stands before a signature; only "
                   "\"hmac-sha256\" takes another";
         return NGX_DECLINED;
@@ -333,24 +341,28 @@ ngx_http_iothub_signature_set_encoding(ngx_pool_t *pool,
     ngx_http_iothub_signature_t *signature, ngx_str_t *value,
     const char **reason)
 {
-    if (!signature->scheme->any) {
+    unsigned  base64;
+
+    if (value->len == 6 && ngx_memcmp(value->data, "base64", 6) == 0) {
+        base64 = 1;
+
+    } else if (value->len == 3 && ngx_memcmp(value->data, "hex", 3) == 0) {
+        base64 = 0;
+
+    } else {
+        *reason = "write \"encoding=hex\" or \"encoding=base64\"";
+        return NGX_DECLINED;
+    }
+
+    if (!signature->scheme->any && base64 != signature->scheme->base64) {
         *reason = "the scheme says how a signature is written; only "
                   "\"hmac-sha256\" takes another";
         return NGX_DECLINED;
     }
 
-    if (value->len == 6 && ngx_memcmp(value->data, "base64", 6) == 0) {
-        signature->base64 = 1;
-        return NGX_OK;
-    }
+    signature->base64 = base64;
 
-    if (value->len == 3 && ngx_memcmp(value->data, "hex", 3) == 0) {
-        return NGX_OK;
-    }
-
-    *reason = "write \"encoding=hex\" or \"encoding=base64\"";
-
-    return NGX_DECLINED;
+    return NGX_OK;
 }
 
 
