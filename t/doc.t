@@ -662,11 +662,15 @@ my $reason = qr/(?: verdict\( (?!DONE) \w+ ,\s \w+ ,
                   | _(?:end|credentials)\( d, (?:\sNGX_\w+,)?
                   | _result\( ctx, \sNGX_\w+,
                 ) \s "((?:[^"\\]|\\.)+)"/x;
-my $log = qr/\bngx_log_error\(NGX_LOG_\w+, [^"]+"((?:[^"\\%]|\\.)+)/;
+my $log = qr/(?: \bngx_log_error\(NGX_LOG_\w+,
+               | _delivery_log\(d,
+             ) [^"]+ "((?:[^"\\%]|\\.)+)/x;
 my $operations = slurp('doc/operations.md') =~ s/\s+/ /gr;
+my ($alarms) = $room{alarm} =~ /_alarm_texts\[\] = \{(.*?)\};/;
 my %line = map { $_ => 1 } grep { length > 12 }
-    map { s/\\"/"/gr =~ s/, hub: "$|,? in $//r }
-    map { (/$reason/g, /$log/g) } values %room;
+    map { s/\\"/"/gr =~ s/, hub: "$|,? in $| "?$//r }
+    map({ (/$reason/g, /$log/g) } values %room),
+    map { s/%.*//r } $alarms =~ /"((?:[^"\\]|\\.)*)"/g;
 
 ok(keys %line > 60, 'lines of the log found in the source');
 ok(index($operations, $_) >= 0, "doc/operations.md: $_") for sort keys %line;
