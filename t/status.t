@@ -297,7 +297,10 @@ is_deeply(status('/status?hub=quota&health=1'),
 $hub->add('quota-1');
 $hub->faults([{ op => 'send', device => 'quota-1', status => 403,
                code => 403002, error => 'IotHubQuotaExceeded' }]);
-is(webhook('/any?hub=quota', 'quota-1'), 503, 'the quota is spent');
+is(webhook('/any?hub=quota', 'quota-1'), 503, 'the quota is spent')
+    for 1, 2;
+is(of('quota')->{deliveries}{quota}, 2,
+   'a spent quota is counted, by the hub or by the gate');
 
 $answer = $t->get('/status?health&hub=quota');
 is($answer->{status}, 503, 'not usable: 503, not error_page');
@@ -345,6 +348,8 @@ $hub->policies({ webhooks => { primary => 'b3RoZXI=', secondary => 'b3RoZXI=',
                                              DeviceConnect)] } });
 is(webhook('/any?hub=dead', "dead-$_"), 503, 'no key works') for 1 .. 3;
 is(of('dead')->{last_error}{result}, 'credentials', 'refused keys');
+is(of('dead')->{deliveries}{credentials}, 3,
+   'refused keys are counted, by the hub or by the gate');
 is($t->get('/status?health&hub=dead')->{status}, 503,
    'a hub that refuses every key');
 $hub->policies(undef);
