@@ -99,6 +99,7 @@ static void ngx_http_iothub_delivery_credentials(
     ngx_http_iothub_delivery_t *d, const char *detail);
 static ngx_uint_t ngx_http_iothub_delivery_may_ask(
     ngx_http_iothub_delivery_t *d);
+static void ngx_http_iothub_delivery_asked(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_unask(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d);
 static void ngx_http_iothub_delivery_first_key(
@@ -1370,6 +1371,17 @@ ngx_http_iothub_delivery_may_ask(ngx_http_iothub_delivery_t *d)
 }
 
 
+/* the question was answered */
+
+static void
+ngx_http_iothub_delivery_asked(ngx_http_iothub_delivery_t *d)
+{
+    d->asking = 0;
+    ngx_http_iothub_identity_asked(d->hub->shm->identity, d->hash,
+                                   ngx_time());
+}
+
+
 /* the question was not put, or not answered: the next delivery may ask */
 
 static void
@@ -1393,13 +1405,13 @@ ngx_http_iothub_delivery_ask_answer(ngx_http_iothub_delivery_t *d,
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_DISABLED:
-        d->asking = 0;
+        ngx_http_iothub_delivery_asked(d);
         ngx_http_iothub_delivery_disabled(d);
         break;
 
     case NGX_HTTP_IOTHUB_ACTION_CREATE:
 
-        d->asking = 0;
+        ngx_http_iothub_delivery_asked(d);
 
         ngx_http_iothub_identity_forget(d->hub->shm->identity, d->hash);
         ngx_http_iothub_delivery_release(d);
@@ -1441,12 +1453,12 @@ ngx_http_iothub_delivery_told(ngx_http_iothub_delivery_t *d)
     switch (ngx_http_iothub_hub_error_device_status(&d->exchange.answer)) {
 
     case NGX_HTTP_IOTHUB_DEVICE_DISABLED:
-        d->asking = 0;
+        ngx_http_iothub_delivery_asked(d);
         ngx_http_iothub_delivery_disabled(d);
         return;
 
     case NGX_HTTP_IOTHUB_DEVICE_ENABLED:
-        d->asking = 0;
+        ngx_http_iothub_delivery_asked(d);
         break;
 
     default: /* NGX_HTTP_IOTHUB_DEVICE_UNKNOWN */
@@ -1535,7 +1547,7 @@ ngx_http_iothub_delivery_not_told(ngx_http_iothub_delivery_t *d)
         return;
     }
 
-    d->asking = 0;
+    ngx_http_iothub_delivery_asked(d);
 
     ngx_http_iothub_alarm(d->hub, NGX_HTTP_IOTHUB_ALARM_READ,
                           d->request->connection->log);

@@ -303,12 +303,19 @@ ngx_int_t
 ngx_http_iothub_identity_ask(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, time_t now)
 {
+    time_t                            put;
     uint64_t                          old, word, *bucket;
     ngx_http_iothub_identity_scan_t   sc;
 
     bucket = ngx_http_iothub_identity_bucket(shm, hash);
+
+    /* as if it had been put some time ago: so it is over soon */
+
+    put = now - NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME
+          + NGX_HTTP_IOTHUB_IDENTITY_ASK_PENDING;
+
     word = ngx_http_iothub_identity_word(hash, NGX_HTTP_IOTHUB_IDENTITY_ASKED,
-                                         now);
+                                         put);
 
     for ( ;; ) {
         ngx_http_iothub_identity_scan(&sc, bucket, hash, 1, now);
@@ -336,6 +343,41 @@ ngx_http_iothub_identity_ask(ngx_http_iothub_identity_shm_t *shm,
         if (ngx_http_iothub_identity_swap(shm, &bucket[sc.found], old, word))
         {
             return NGX_OK;
+        }
+    }
+}
+
+
+void
+ngx_http_iothub_identity_asked(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash, time_t now)
+{
+    uint64_t                          word, *bucket;
+    ngx_http_iothub_identity_scan_t   sc;
+
+    bucket = ngx_http_iothub_identity_bucket(shm, hash);
+    word = ngx_http_iothub_identity_word(hash, NGX_HTTP_IOTHUB_IDENTITY_ASKED,
+                                         now);
+
+    for ( ;; ) {
+        ngx_http_iothub_identity_scan(&sc, bucket, hash, 1, now);
+
+        if (sc.found == NGX_HTTP_IOTHUB_IDENTITY_WORDS) {
+
+            if (ngx_http_iothub_identity_insert(shm, &sc, bucket, hash, word,
+                                                now)
+                == NGX_OK)
+            {
+                return;
+            }
+
+            continue;
+        }
+
+        if (ngx_http_iothub_identity_swap(shm, &bucket[sc.found],
+                                          sc.words[sc.found], word))
+        {
+            return;
         }
     }
 }

@@ -55,6 +55,7 @@
 #define NGX_HTTP_IOTHUB_IDENTITY_SETTLE_TIME  15
 #define NGX_HTTP_IOTHUB_IDENTITY_BLOCK_TIME   600
 #define NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME     600
+#define NGX_HTTP_IOTHUB_IDENTITY_ASK_PENDING  120
 
 /* of the layout, in memory and in a file */
 
@@ -186,11 +187,18 @@ ngx_int_t ngx_http_iothub_identity_forget_if(
 
 /*
  * May the hub be asked (GET) about this device now?  NGX_OK: yes, and nobody
- * else will be told so for ASK_TIME; NGX_DECLINED: it has been asked about
- * within that time.  Kept apart from the device's state, in a word of the
+ * else will be told so for ASK_PENDING, longer than a question runs, so that
+ * a worker that dies with one holds nobody back for longer; NGX_DECLINED: it
+ * has been asked about.  Kept apart from the device's state, in a word of the
  * same bucket.
  */
 ngx_int_t ngx_http_iothub_identity_ask(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash, time_t now);
+
+/*
+ * The question was answered: none may be put for ASK_TIME from now.
+ */
+void ngx_http_iothub_identity_asked(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, time_t now);
 
 /*

@@ -490,12 +490,25 @@ test_ask(void)
     is(state(shm, a, NOW + 1), KNOWN, "the state has its own word");
     ngx_http_iothub_identity_forget(shm, a);
     is(state(shm, a, NOW + 1), UNKNOWN, "which is forgotten alone");
+
+    is(ngx_http_iothub_identity_ask(shm, a, NOW + 119), NGX_DECLINED,
+       "a question that runs is waited for");
+    is(ngx_http_iothub_identity_ask(shm, a, NOW + 120), NGX_OK,
+       "but not for long");
+
+    ngx_http_iothub_identity_asked(shm, a, NOW);
     is(ngx_http_iothub_identity_ask(shm, a, NOW + 599), NGX_DECLINED,
-       "ten minutes are not over");
+       "answered: ten minutes are not over");
     is(ngx_http_iothub_identity_ask(shm, a, NOW + 600), NGX_OK,
-       "now they are");
+       "answered: now they are");
     is(ngx_http_iothub_identity_ask(shm, a, NOW + 601), NGX_DECLINED,
        "and begin again");
+    is(shm->asked, 2, "each is counted once");
+
+    ngx_http_iothub_identity_unask(shm, a);
+    ngx_http_iothub_identity_asked(shm, a, NOW + 1);
+    is(ngx_http_iothub_identity_ask(shm, a, NOW + 600), NGX_DECLINED,
+       "an answer is kept of a question that was forgotten");
 
     ngx_http_iothub_identity_unask(shm, a);
     is(ngx_http_iothub_identity_ask(shm, a, NOW + 601), NGX_OK,
