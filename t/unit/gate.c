@@ -316,7 +316,8 @@ test_suspect(void)
 
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_DECLINED,
        "nobody is suspected at the start");
-    is(ngx_http_iothub_gate_suspect(&gs, A, NOW, NOW), NGX_DECLINED, "the first");
+    is(ngx_http_iothub_gate_suspect(&gs, A, NOW, NOW), NGX_DECLINED,
+       "the first");
     is(ngx_http_iothub_gate_suspected(&gs, A, NOW, &left), NGX_OK,
        "is suspected");
     is(left, 10000, "for ten seconds");

@@ -685,8 +685,8 @@ probing(void *data)
 
         pthread_barrier_wait(&barrier);
 
-        if (ngx_http_iothub_gate_check(&gate, now + 1000 + THREADS - 2, &until, &reason,
-                                       &probe)
+        if (ngx_http_iothub_gate_check(&gate, now + 1000 + THREADS - 2,
+                                       &until, &reason, &probe)
             != NGX_HTTP_IOTHUB_GATE_CLOSED
             || until != now + 1000 + THREADS - 1)
         {

@@ -1553,7 +1553,8 @@ test_elements(void)
 {
     ngx_str_t                    body = S("{\"n\":1,\"a\":[ {\"n\":2.0},7,"
                                           " [3,{\"n\":4}] ,\"x\\ny\",{} ]}");
-    ngx_str_t                    array = S("/a"), n = S("/n"), root = S("json:");
+    ngx_str_t                    array = S("/a"), n = S("/n");
+    ngx_str_t                    root = S("json:");
     ngx_str_t                    second = S("/1/n"), whole = S("body");
     ngx_str_t                    name = S("n");
     const char                  *reason;
