@@ -35,11 +35,19 @@ static char *ngx_http_iothub_check_header(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_iothub_check_switch(ngx_conf_t *cf, void *post,
     void *data);
+static ngx_int_t ngx_http_iothub_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv);
 static ngx_uint_t ngx_http_iothub_has_variable(ngx_str_t *text);
 static char *ngx_http_iothub_source(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_device_pattern(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+#if (NGX_PCRE)
+static ngx_regex_t *ngx_http_iothub_whole_regex(ngx_conf_t *cf,
+    ngx_str_t *pattern);
+static ngx_regex_t *ngx_http_iothub_regex(ngx_conf_t *cf,
+    ngx_str_t *pattern);
+#endif
 static char *ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_iothub_match(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -56,6 +64,8 @@ static char *ngx_http_iothub_property_name(ngx_conf_t *cf,
     ngx_http_iothub_loc_conf_t *ilcf, ngx_str_t *name);
 static char *ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_iothub_secret_parameters(ngx_conf_t *cf,
+    ngx_str_t *name, ngx_str_t *file);
 static ngx_int_t ngx_http_iothub_secret_file(ngx_conf_t *cf,
     ngx_http_iothub_secret_t *secret, ngx_str_t *file);
 static char *ngx_http_iothub_signature(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -542,11 +552,10 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_http_iothub_pass_t            *pass;
-    ngx_http_core_loc_conf_t          *clcf;
-    ngx_http_iothub_main_conf_t       *imcf;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                    *value;
+    ngx_http_iothub_pass_t       *pass;
+    ngx_http_core_loc_conf_t     *clcf;
+    ngx_http_iothub_main_conf_t  *imcf;
 
     if (ilcf->pass) {
         return "is duplicate";
@@ -572,16 +581,9 @@ ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     ilcf->pass = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (ilcf->pass == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = ilcf->pass;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (ilcf->pass == NULL
+        || ngx_http_iothub_compile(cf, &value[1], ilcf->pass) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -716,6 +718,22 @@ ngx_http_iothub_check_switch(ngx_conf_t *cf, void *post, void *data)
 }
 
 
+static ngx_int_t
+ngx_http_iothub_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return ngx_http_compile_complex_value(&ccv);
+}
+
+
 /* does nginx see a variable where text is taken as it is written? */
 
 static ngx_uint_t
@@ -828,9 +846,7 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 #if (NGX_PCRE)
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
-    u_char               *p, errstr[NGX_MAX_CONF_ERRSTR];
-    ngx_str_t            *value;
-    ngx_regex_compile_t   rc;
+    ngx_str_t  *value;
 
     if (ilcf->device_pattern) {
         return "is duplicate";
@@ -858,46 +874,9 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     ilcf->device_pattern_text = value[1];
+    ilcf->device_pattern = ngx_http_iothub_whole_regex(cf, &value[1]);
 
-    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
-
-    /*
-     * The whole id must match.  Compiled alone first: "a)|(b" is no regex,
-     * and would be one in the brackets.  nginx keeps what it compiles, so
-     * both come from the lasting pool.
-     */
-
-    rc.pattern = value[1];
-    rc.pool = cf->pool;
-    rc.err.len = NGX_MAX_CONF_ERRSTR;
-    rc.err.data = errstr;
-
-    if (ngx_regex_compile(&rc) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
-        return NGX_CONF_ERROR;
-    }
-
-    p = ngx_pnalloc(cf->pool, sizeof("\\A(?:)\\z") + value[1].len);
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
-
-    rc.pattern.data = p;
-    rc.pattern.len = ngx_sprintf(p, "\\A(?:%V)\\z%Z", &value[1]) - p - 1;
-    rc.pool = cf->pool;
-    rc.err.len = NGX_MAX_CONF_ERRSTR;
-    rc.err.data = errstr;
-
-    if (ngx_regex_compile(&rc) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
-        return NGX_CONF_ERROR;
-    }
-
-    ilcf->device_pattern = rc.regex;
-
-    return NGX_CONF_OK;
+    return ilcf->device_pattern ? NGX_CONF_OK : NGX_CONF_ERROR;
 
 #else
 
@@ -905,6 +884,61 @@ ngx_http_iothub_device_pattern(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 #endif
 }
+
+
+#if (NGX_PCRE)
+
+/*
+ * The whole id must match.  Compiled alone first: "a)|(b" is no regex, and
+ * would be one in the brackets.
+ */
+
+static ngx_regex_t *
+ngx_http_iothub_whole_regex(ngx_conf_t *cf, ngx_str_t *pattern)
+{
+    u_char     *p;
+    ngx_str_t   whole;
+
+    if (ngx_http_iothub_regex(cf, pattern) == NULL) {
+        return NULL;
+    }
+
+    p = ngx_pnalloc(cf->pool, sizeof("\\A(?:)\\z") + pattern->len);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    whole.data = p;
+    whole.len = ngx_sprintf(p, "\\A(?:%V)\\z%Z", pattern) - p - 1;
+
+    return ngx_http_iothub_regex(cf, &whole);
+}
+
+
+static ngx_regex_t *
+ngx_http_iothub_regex(ngx_conf_t *cf, ngx_str_t *pattern)
+{
+    u_char               errstr[NGX_MAX_CONF_ERRSTR];
+    ngx_regex_compile_t  rc;
+
+    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
+
+    /* nginx keeps what it compiles: it comes from the lasting pool */
+
+    rc.pattern = *pattern;
+    rc.pool = cf->pool;
+    rc.err.len = NGX_MAX_CONF_ERRSTR;
+    rc.err.data = errstr;
+
+    if (ngx_regex_compile(&rc) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
+        return NULL;
+    }
+
+    return rc.regex;
+}
+
+#endif
 
 
 static char *
@@ -965,10 +999,9 @@ ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_uint_t                         i;
-    ngx_http_complex_value_t          *cv;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_complex_value_t  *cv;
 
     if (ilcf->filters != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -985,16 +1018,10 @@ ngx_http_iothub_filter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     for (i = 1; i < cf->args->nelts; i++) {
 
         cv = ngx_array_push(ilcf->filters);
-        if (cv == NULL) {
-            return NGX_CONF_ERROR;
-        }
 
-        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-        ccv.cf = cf;
-        ccv.value = &value[i];
-        ccv.complex_value = cv;
-
-        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        if (cv == NULL
+            || ngx_http_iothub_compile(cf, &value[i], cv) != NGX_OK)
+        {
             return NGX_CONF_ERROR;
         }
 
@@ -1095,11 +1122,10 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
-    char                              *rv;
-    u_char                            *p;
-    ngx_str_t                         *value;
-    ngx_http_iothub_property_t        *property;
-    ngx_http_compile_complex_value_t   ccv;
+    char                        *rv;
+    u_char                      *p;
+    ngx_str_t                   *value;
+    ngx_http_iothub_property_t  *property;
 
     value = cf->args->elts;
 
@@ -1137,12 +1163,7 @@ ngx_http_iothub_property(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_strlow(property->lowcase.data, property->key.data,
                property->key.len);
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-    ccv.cf = cf;
-    ccv.value = &value[2];
-    ccv.complex_value = &property->value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (ngx_http_iothub_compile(cf, &value[2], &property->value) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -1209,8 +1230,8 @@ ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_iothub_loc_conf_t *ilcf = conf;
 
+    char                      *rv;
     ngx_str_t                 *value, name, file;
-    ngx_uint_t                 i;
     ngx_http_iothub_secret_t  *secret;
 
     if (ilcf->secret_set != NGX_CONF_UNSET) {
@@ -1225,41 +1246,10 @@ ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    ngx_str_null(&name);
-    ngx_str_null(&file);
+    rv = ngx_http_iothub_secret_parameters(cf, &name, &file);
 
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "header=", 7) == 0 && !name.data) {
-            name.data = value[i].data + 7;
-            name.len = value[i].len - 7;
-
-        } else if (ngx_strncmp(value[i].data, "file=", 5) == 0
-                   && !file.data)
-        {
-            file.data = value[i].data + 5;
-            file.len = value[i].len - 5;
-
-        } else {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\", write "
-                               "\"header=NAME file=FILE\", or \"off\"",
-                               &value[i]);
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    if (name.len == 0 || file.len == 0) {
-        return "needs \"header=NAME file=FILE\", or \"off\"";
-    }
-
-    for (i = 0; i < name.len; i++) {
-        if (name.data[i] <= ' ' || name.data[i] >= 0x7f
-            || name.data[i] == ':' || name.data[i] == '$')
-        {
-            return "has an invalid header name, write one such as "
-                   "\"header=X-Webhook-Secret\"";
-        }
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     secret = ngx_palloc(cf->pool, sizeof(ngx_http_iothub_secret_t));
@@ -1276,6 +1266,56 @@ ngx_http_iothub_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     ilcf->secret = secret;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_iothub_secret_parameters(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *file)
+{
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    ngx_str_null(name);
+    ngx_str_null(file);
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "header=", 7) == 0 && !name->data) {
+            name->data = value[i].data + 7;
+            name->len = value[i].len - 7;
+
+        } else if (ngx_strncmp(value[i].data, "file=", 5) == 0
+                   && !file->data)
+        {
+            file->data = value[i].data + 5;
+            file->len = value[i].len - 5;
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\", write "
+                               "\"header=NAME file=FILE\", or \"off\"",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (name->len == 0 || file->len == 0) {
+        return "needs \"header=NAME file=FILE\", or \"off\"";
+    }
+
+    for (i = 0; i < name->len; i++) {
+        if (name->data[i] <= ' ' || name->data[i] >= 0x7f
+            || name->data[i] == ':' || name->data[i] == '$')
+        {
+            return "has an invalid header name, write one such as "
+                   "\"header=X-Webhook-Secret\"";
+        }
+    }
 
     return NGX_CONF_OK;
 }
