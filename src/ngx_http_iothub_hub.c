@@ -24,6 +24,8 @@ typedef char *(*ngx_http_iothub_hub_set_pt)(ngx_conf_t *cf,
     ngx_http_iothub_hub_t *hub);
 
 
+static ngx_http_iothub_hub_t *ngx_http_iothub_hub_create(ngx_conf_t *cf,
+    ngx_array_t *hubs, ngx_str_t *name);
 static char *ngx_http_iothub_hub_directive(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
 static ngx_int_t ngx_http_iothub_hub_order(ngx_str_t *one, ngx_str_t *two);
@@ -166,43 +168,11 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    hub = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_hub_t));
-    if (hub == NULL) {
-        return NGX_CONF_ERROR;
-    }
+    hub = ngx_http_iothub_hub_create(cf, &imcf->hubs, &value[1]);
 
-    hub->name = value[1];
-    hub->file = cf->conf_file->file.name.data;
-    hub->line = cf->conf_file->line;
-    hub->tls = 1;
-    hub->verify = 1;
-    hub->token_lifetime = NGX_HTTP_IOTHUB_TOKEN_LIFETIME;
-    ngx_str_set(&hub->api_version, "2021-04-12");
-    hub->rate = NGX_HTTP_IOTHUB_RATE;
-    hub->burst = NGX_HTTP_IOTHUB_BURST;
-    hub->identity = ngx_http_iothub_hub_default_auth;
-    hub->zone_size = NGX_HTTP_IOTHUB_ZONE_SIZE;
-    ngx_queue_init(&hub->waiting);
-
-    hubp = ngx_array_push(&imcf->hubs);
-    if (hubp == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    /* they are in the order of their names */
-
-    for (i = imcf->hubs.nelts - 1; i > 0; i--, hubp--) {
-
-        if (ngx_http_iothub_hub_order(&hubp[-1]->name, &hub->name) < 0) {
-            break;
-        }
-
-        *hubp = hubp[-1];
-    }
-
-    *hubp = hub;
-
-    if (ngx_http_iothub_server_create(cf, hub) != NGX_OK) {
+    if (hub == NULL
+        || ngx_http_iothub_server_create(cf, hub) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -222,6 +192,52 @@ ngx_http_iothub_hub_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_http_iothub_hub_complete(cf, hub);
+}
+
+
+static ngx_http_iothub_hub_t *
+ngx_http_iothub_hub_create(ngx_conf_t *cf, ngx_array_t *hubs, ngx_str_t *name)
+{
+    ngx_uint_t              i;
+    ngx_http_iothub_hub_t  *hub, **hubp;
+
+    hub = ngx_pcalloc(cf->pool, sizeof(ngx_http_iothub_hub_t));
+    if (hub == NULL) {
+        return NULL;
+    }
+
+    hub->name = *name;
+    hub->file = cf->conf_file->file.name.data;
+    hub->line = cf->conf_file->line;
+    hub->tls = 1;
+    hub->verify = 1;
+    hub->token_lifetime = NGX_HTTP_IOTHUB_TOKEN_LIFETIME;
+    ngx_str_set(&hub->api_version, "2021-04-12");
+    hub->rate = NGX_HTTP_IOTHUB_RATE;
+    hub->burst = NGX_HTTP_IOTHUB_BURST;
+    hub->identity = ngx_http_iothub_hub_default_auth;
+    hub->zone_size = NGX_HTTP_IOTHUB_ZONE_SIZE;
+    ngx_queue_init(&hub->waiting);
+
+    hubp = ngx_array_push(hubs);
+    if (hubp == NULL) {
+        return NULL;
+    }
+
+    /* they are in the order of their names */
+
+    for (i = hubs->nelts - 1; i > 0; i--, hubp--) {
+
+        if (ngx_http_iothub_hub_order(&hubp[-1]->name, &hub->name) < 0) {
+            break;
+        }
+
+        *hubp = hubp[-1];
+    }
+
+    *hubp = hub;
+
+    return hub;
 }
 
 
