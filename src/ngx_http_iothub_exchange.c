@@ -276,7 +276,7 @@ ngx_http_iothub_exchange_done(ngx_http_request_t *sr, void *data,
      */
 
     if (ex->status == 0 && rc == NGX_HTTP_GATEWAY_TIME_OUT
-        && sr->upstream && sr->upstream->request_sent)
+        && sr->upstream && ngx_http_iothub_exchange_sent(sr))
     {
         ex->timed_out = 1;
     }

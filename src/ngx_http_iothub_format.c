@@ -11,6 +11,7 @@ typedef struct {
 } ngx_http_iothub_media_t;
 
 
+static ngx_uint_t ngx_http_iothub_is_charset(ngx_str_t *value);
 static ngx_http_iothub_format_e ngx_http_iothub_format_of_body(
     ngx_str_t *body);
 static ngx_int_t ngx_http_iothub_format_of_type(ngx_str_t *type,
@@ -30,8 +31,15 @@ static ngx_http_iothub_media_t  ngx_http_iothub_media[] = {
 
 
 static ngx_str_t  ngx_http_iothub_charset = ngx_string("charset");
-static ngx_str_t  ngx_http_iothub_utf_8 = ngx_string("utf-8");
-static ngx_str_t  ngx_http_iothub_us_ascii = ngx_string("us-ascii");
+
+/* the second is no name of a charset, but used as one */
+
+static ngx_str_t  ngx_http_iothub_charsets[] = {
+    ngx_string("utf-8"),
+    ngx_string("utf8"),
+    ngx_string("us-ascii"),
+    ngx_null_string
+};
 
 
 ngx_int_t
@@ -85,12 +93,26 @@ ngx_http_iothub_webhook_format(ngx_str_t *content_type, ngx_str_t *body,
         }
 
         if (ngx_http_iothub_same_word(&name, &ngx_http_iothub_charset)
-            && !ngx_http_iothub_same_word(&value, &ngx_http_iothub_utf_8)
-            && !ngx_http_iothub_same_word(&value, &ngx_http_iothub_us_ascii))
+            && !ngx_http_iothub_is_charset(&value))
         {
             return NGX_DECLINED;
         }
     }
+}
+
+
+static ngx_uint_t
+ngx_http_iothub_is_charset(ngx_str_t *value)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; ngx_http_iothub_charsets[i].len; i++) {
+        if (ngx_http_iothub_same_word(value, &ngx_http_iothub_charsets[i])) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -94,6 +94,7 @@ static format_case_t  formats[] = {
     { "application/json; charset=utf-8", S("{}"), NGX_OK, JSON },
     { "application/json ; Charset=\"UTF-8\" ", S("{}"), NGX_OK, JSON },
     { "application/json; charset=us-ascii", S("{}"), NGX_OK, JSON },
+    { "application/json; charset=UTF8", S("{}"), NGX_OK, JSON },
     { "application/json;", S("{}"), NGX_OK, JSON },
     { "application/json; a=\"x;charset=latin1\"; b=c", S("{}"), NGX_OK, JSON },
     { "application/json; a=\"\\\";charset=latin1\"", S("{}"), NGX_OK, JSON },
