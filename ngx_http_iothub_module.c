@@ -2,12 +2,12 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_module.h"
-#include "ngx_http_iothub_conf.h"
 #include "ngx_http_iothub_count.h"
 #include "ngx_http_iothub_event.h"
 #include "ngx_http_iothub_exchange.h"
 #include "ngx_http_iothub_field.h"
 #include "ngx_http_iothub_handler.h"
+#include "ngx_http_iothub_key_file.h"
 #include "ngx_http_iothub_pass.h"
 #include "ngx_http_iothub_resolve.h"
 #include "ngx_http_iothub_sender.h"
@@ -1336,7 +1336,7 @@ ngx_http_iothub_secret_file(ngx_conf_t *cf, ngx_http_iothub_secret_t *secret,
         return NGX_ERROR;
     }
 
-    if (ngx_http_iothub_conf_read_secret(cf, file, &text) != NGX_OK) {
+    if (ngx_http_iothub_key_file_read(cf, file, &text) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -1347,7 +1347,7 @@ ngx_http_iothub_secret_file(ngx_conf_t *cf, ngx_http_iothub_secret_t *secret,
     ngx_explicit_memzero(text.data, text.len);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_iothub_conf_bad_file(cf, file, reason, line);
+        ngx_http_iothub_key_file_bad(cf, file, reason, line);
     }
 
     return rc == NGX_OK ? NGX_OK : NGX_ERROR;
@@ -1459,7 +1459,7 @@ ngx_http_iothub_signature_file(ngx_conf_t *cf,
     ngx_uint_t   line;
     const char  *reason;
 
-    if (ngx_http_iothub_conf_read_secret(cf, file, &text) != NGX_OK) {
+    if (ngx_http_iothub_key_file_read(cf, file, &text) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -1469,7 +1469,7 @@ ngx_http_iothub_signature_file(ngx_conf_t *cf,
     ngx_explicit_memzero(text.data, text.len);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_iothub_conf_bad_file(cf, file, reason, line);
+        ngx_http_iothub_key_file_bad(cf, file, reason, line);
     }
 
     return rc == NGX_OK ? NGX_OK : NGX_ERROR;

@@ -2,9 +2,9 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_hub.h"
-#include "ngx_http_iothub_conf.h"
 #include "ngx_http_iothub_hub_identity.h"
 #include "ngx_http_iothub_hub_token.h"
+#include "ngx_http_iothub_key_file.h"
 #include "ngx_http_iothub_module.h"
 #include "ngx_http_iothub_server.h"
 #include "ngx_http_iothub_zone.h"
@@ -710,7 +710,7 @@ ngx_http_iothub_hub_key_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 
     hub->key_file = value[1];
 
-    if (ngx_http_iothub_conf_read_secret(cf, &hub->key_file, &text)
+    if (ngx_http_iothub_key_file_read(cf, &hub->key_file, &text)
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -722,7 +722,7 @@ ngx_http_iothub_hub_key_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     ngx_explicit_memzero(text.data, text.len);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_iothub_conf_bad_file(cf, &hub->key_file, reason, line);
+        ngx_http_iothub_key_file_bad(cf, &hub->key_file, reason, line);
     }
 
     return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
@@ -759,8 +759,8 @@ ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     const char                        *reason;
     ngx_http_iothub_sas_connection_t   connection;
 
-    if (ngx_http_iothub_conf_read_secret(cf, &hub->connection_string_file,
-                                         &text)
+    if (ngx_http_iothub_key_file_read(cf, &hub->connection_string_file,
+                                      &text)
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -773,8 +773,8 @@ ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     ngx_explicit_memzero(text.data, text.len);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
-                                      reason, line);
+        ngx_http_iothub_key_file_bad(cf, &hub->connection_string_file,
+                                     reason, line);
         return NGX_CONF_ERROR;
     }
 
@@ -785,8 +785,8 @@ ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
     rv = ngx_http_iothub_hub_set_host(cf, &connection.hostname,
                                       &hub->registry);
     if (rv != NGX_CONF_OK) {
-        ngx_http_iothub_conf_bad_file(cf, &hub->connection_string_file,
-                                      "its HostName is no host name", 0);
+        ngx_http_iothub_key_file_bad(cf, &hub->connection_string_file,
+                                     "its HostName is no host name", 0);
         return NGX_CONF_ERROR;
     }
 

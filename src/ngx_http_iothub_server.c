@@ -2,7 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_server.h"
-#include "ngx_http_iothub_conf.h"
+#include "ngx_http_iothub_directive.h"
 #include "ngx_http_iothub_resolve.h"
 
 
@@ -427,7 +427,7 @@ ngx_http_iothub_server_set(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     cf->ctx = hub->ctx;
     cf->cmd_type = NGX_HTTP_LOC_CONF;
 
-    rc = ngx_http_iothub_conf_directive(cf, module, conf);
+    rc = ngx_http_iothub_directive(cf, module, conf);
 
     *cf = saved;
 
@@ -440,7 +440,8 @@ ngx_http_iothub_server_set_all(ngx_conf_t *cf, void *conf,
     const char *const (*lines)[8])
 {
     for ( /* void */ ; (*lines)[0]; lines++) {
-        if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module, conf, *lines)
+        if (ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module, conf,
+                                          *lines)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -526,8 +527,8 @@ ngx_http_iothub_server_endpoint(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     if (ngx_http_iothub_server_set_all(cf, hub->proxy_defaults[which],
                                        ngx_http_iothub_server_defaults)
         != NGX_OK
-        || ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                    hub->proxy_defaults[which],
+        || ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                         hub->proxy_defaults[which],
                          ngx_http_iothub_server_proxies[which].read_timeout)
            != NGX_OK
         || ngx_http_iothub_server_set_all(cf, hub->proxy[which],
@@ -601,8 +602,8 @@ ngx_http_iothub_server_pass(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     words[2] = (char *) host;
     words[3] = NULL;
 
-    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                 hub->proxy[which], words)
+    if (ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                      hub->proxy[which], words)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -612,8 +613,8 @@ ngx_http_iothub_server_pass(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     words[1] = (char *) url;
     words[2] = NULL;
 
-    return ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                    hub->proxy[which], words);
+    return ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                         hub->proxy[which], words);
 }
 
 
@@ -639,8 +640,8 @@ ngx_http_iothub_server_tls(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     words[1] = (char *) name;
     words[2] = NULL;
 
-    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                 hub->proxy[which], words)
+    if (ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                      hub->proxy[which], words)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -649,8 +650,8 @@ ngx_http_iothub_server_tls(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
     words[0] = "proxy_ssl_server_name";
     words[1] = "on";
 
-    if (ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                 hub->proxy[which], words)
+    if (ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                      hub->proxy[which], words)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -664,8 +665,8 @@ ngx_http_iothub_server_tls(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         return NGX_OK;
     }
 
-    return ngx_http_iothub_conf_set(cf, &ngx_http_proxy_module,
-                                    hub->proxy_defaults[which], words);
+    return ngx_http_iothub_directive_set(cf, &ngx_http_proxy_module,
+                                         hub->proxy_defaults[which], words);
 }
 
 
@@ -862,7 +863,7 @@ ngx_http_iothub_server_keepalive(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         cf->conf_file->file.name = kept[i].file;
         cf->conf_file->line = kept[i].line;
 
-        rc = ngx_http_iothub_conf_directive(cf,
+        rc = ngx_http_iothub_directive(cf,
                                       &ngx_http_upstream_keepalive_module,
                                       kcf);
     }
@@ -883,7 +884,7 @@ ngx_http_iothub_server_keepalive(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         }
 
         if (i == hub->keepalive.nelts) {
-            rc = ngx_http_iothub_conf_set(cf,
+            rc = ngx_http_iothub_directive_set(cf,
                                       &ngx_http_upstream_keepalive_module,
                                       kcf, ngx_http_iothub_server_kept[n]);
         }
