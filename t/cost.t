@@ -27,13 +27,13 @@ my $two = $cost->per_webhook($cost->proxy(2));
 
 # name, floor, bound, configuration, options
 my @cases = (
-    ['known devices', $one, 1.74, $cost->module],
-    ['new devices, created first', $two, 1.67,
+    ['known devices', $one, 1.64, $cost->module],
+    ['new devices, created first', $two, 1.57,
      $cost->module(register => 'first'), devices => 0],
-    ['nested JSON', $one, 1.78, $cost->module, more => ',"more":{"a":[1,2]}'],
-    ['JSON that jansson reads', $one, 3.51, $cost->module,
+    ['nested JSON', $one, 1.68, $cost->module, more => ',"more":{"a":[1,2]}'],
+    ['JSON that jansson reads', $one, 3.42, $cost->module,
      more => ',"more":"\\u00e9"'],
-    ['100 hubs', $one, 1.81, $cost->module(hubs => 100,
+    ['100 hubs', $one, 1.71, $cost->module(hubs => 100,
      http => 'map $iothub_event $hub { default hub77; }', pass => '$hub')],
 );
 
