@@ -6,6 +6,7 @@
 #include "ngx_http_iothub_hub_token.h"
 #include "ngx_http_iothub_key_file.h"
 #include "ngx_http_iothub_module.h"
+#include "ngx_http_iothub_sas.h"
 #include "ngx_http_iothub_server.h"
 #include "ngx_http_iothub_zone.h"
 
@@ -716,8 +717,8 @@ ngx_http_iothub_hub_key_file(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         return NGX_CONF_ERROR;
     }
 
-    rc = ngx_http_iothub_sas_parse_keys(cf->pool, &text, hub->keys,
-                                        &hub->nkeys, &reason, &line);
+    rc = ngx_http_iothub_keys_parse(cf->pool, &text, hub->keys, &hub->nkeys,
+                                    &reason, &line);
 
     ngx_explicit_memzero(text.data, text.len);
 
@@ -752,12 +753,12 @@ ngx_http_iothub_hub_connection_string_file(ngx_conf_t *cf,
 static char *
 ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
 {
-    char                              *rv;
-    ngx_int_t                          rc;
-    ngx_str_t                          text;
-    ngx_uint_t                         i, line;
-    const char                        *reason;
-    ngx_http_iothub_sas_connection_t   connection;
+    char                               *rv;
+    ngx_int_t                           rc;
+    ngx_str_t                           text;
+    ngx_uint_t                          i, line;
+    const char                         *reason;
+    ngx_http_iothub_keys_connection_t   connection;
 
     if (ngx_http_iothub_key_file_read(cf, &hub->connection_string_file,
                                       &text)
@@ -766,9 +767,9 @@ ngx_http_iothub_hub_connection(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub)
         return NGX_CONF_ERROR;
     }
 
-    rc = ngx_http_iothub_sas_parse_connection_string(cf->pool, &text,
-                                                     &connection, &reason,
-                                                     &line);
+    rc = ngx_http_iothub_keys_parse_connection_string(cf->pool, &text,
+                                                      &connection, &reason,
+                                                      &line);
 
     ngx_explicit_memzero(text.data, text.len);
 

@@ -14,8 +14,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_iothub_keys.h"
 #include "ngx_http_iothub_metrics.h"
-#include "ngx_http_iothub_sas.h"
 
 
 /* the two endpoints of a hub; they are one where no device_hostname is set */
@@ -88,8 +88,8 @@ typedef struct {
     ngx_str_t                       policy;
     ngx_str_t                       key_file;
     ngx_str_t                       connection_string_file;
-    ngx_str_t                       keys[NGX_HTTP_IOTHUB_SAS_KEYS];
-    uint64_t                        fingerprints[NGX_HTTP_IOTHUB_SAS_KEYS];
+    ngx_str_t                       keys[NGX_HTTP_IOTHUB_KEYS];
+    uint64_t                        fingerprints[NGX_HTTP_IOTHUB_KEYS];
     ngx_uint_t                      nkeys;
 
     time_t                          token_lifetime;   /* seconds */

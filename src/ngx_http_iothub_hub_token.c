@@ -3,6 +3,7 @@
 
 #include "ngx_http_iothub_hub_token.h"
 #include "ngx_http_iothub_metrics.h"
+#include "ngx_http_iothub_sas.h"
 
 
 static ngx_int_t ngx_http_iothub_hub_device_token(ngx_http_iothub_hub_t *hub,
@@ -32,7 +33,7 @@ ngx_http_iothub_hub_tokens(ngx_conf_t *cf, ngx_http_iothub_hub_t *hub,
         return NGX_OK;
     }
 
-    endpoint->tokens = ngx_pcalloc(cf->pool, NGX_HTTP_IOTHUB_SAS_KEYS
+    endpoint->tokens = ngx_pcalloc(cf->pool, NGX_HTTP_IOTHUB_KEYS
                                      * sizeof(ngx_http_iothub_token_cache_t));
     if (endpoint->tokens == NULL) {
         return NGX_ERROR;

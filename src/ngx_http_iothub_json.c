@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_json.h"
+#include "ngx_http_iothub_sas.h"
 
 
 static void ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,

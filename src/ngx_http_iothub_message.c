@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_message.h"
+#include "ngx_http_iothub_sas.h"
 #include "ngx_http_iothub_webhook.h"
 
 

@@ -2,6 +2,7 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 #include "ngx_http_iothub_prometheus.h"
+#include "ngx_http_iothub_sas.h"
 
 
 /* a metric, and what writes its samples of one hub */

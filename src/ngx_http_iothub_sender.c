@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 
 #include "ngx_http_iothub_sender.h"
+#include "ngx_http_iothub_keys.h"
 #include "ngx_http_iothub_sas.h"
 
 
@@ -35,7 +36,7 @@ ngx_http_iothub_sender_parse_lines(ngx_pool_t *pool, ngx_str_t *text,
     lines = 0;
     *line = 0;
 
-    while (ngx_http_iothub_sas_next_line(&rest, &value, line) == NGX_OK) {
+    while (ngx_http_iothub_keys_next_line(&rest, &value, line) == NGX_OK) {
 
         if (!ngx_http_iothub_sender_plain(&value)) {
             *reason = "a control character, write plain text";

@@ -6,7 +6,7 @@
 #include <openssl/evp.h>
 
 #include "ngx_http_iothub_signature.h"
-#include "ngx_http_iothub_sas.h"
+#include "ngx_http_iothub_keys.h"
 #include "ngx_http_iothub_sender.h"
 
 
@@ -456,7 +456,7 @@ ngx_http_iothub_signature_add_whsec(ngx_pool_t *pool, ngx_array_t *keys,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_iothub_sas_decode_key(pool, &base64, key);
+    rc = ngx_http_iothub_keys_decode(pool, &base64, key);
 
     if (rc == NGX_DECLINED) {
         *reason = "not base64 after \"whsec_\", copy the secret whole";

@@ -9,6 +9,7 @@
 #include "tap.h"
 
 #include "ngx_http_iothub_hub_token.h"
+#include "ngx_http_iothub_sas.h"
 
 
 #define NOW  1763874367
@@ -39,10 +40,10 @@ set_endpoint(ngx_http_iothub_endpoint_t *endpoint, const char *name)
     endpoint->name.len = strlen(name);
     endpoint->sr = endpoint->name;
 
-    endpoint->tokens = ngx_pcalloc(pool, NGX_HTTP_IOTHUB_SAS_KEYS
+    endpoint->tokens = ngx_pcalloc(pool, NGX_HTTP_IOTHUB_KEYS
                                      * sizeof(ngx_http_iothub_token_cache_t));
 
-    for (i = 0; i < NGX_HTTP_IOTHUB_SAS_KEYS; i++) {
+    for (i = 0; i < NGX_HTTP_IOTHUB_KEYS; i++) {
         endpoint->tokens[i].size = ngx_http_iothub_sas_token_size(
                                        &endpoint->sr, &hub.policy);
         endpoint->tokens[i].buf = ngx_pnalloc(pool,

@@ -9,6 +9,7 @@
 
 #include "tap.h"
 
+#include "ngx_http_iothub_keys.h"
 #include "ngx_http_iothub_sas.h"
 
 
@@ -115,7 +116,7 @@ test_decode(void)
     for (c = cases; c->text; c++) {
         text = exact(c->text);
 
-        rc = ngx_http_iothub_sas_decode_key(pool, &text, &key);
+        rc = ngx_http_iothub_keys_decode(pool, &text, &key);
         free(text.data);
 
         is(rc, c->rc, "decode \"%s\"", c->text);
@@ -127,7 +128,7 @@ test_decode(void)
 
     text.data = (u_char *) "YW\0j";
     text.len = 4;
-    is(ngx_http_iothub_sas_decode_key(pool, &text, &key), NGX_DECLINED,
+    is(ngx_http_iothub_keys_decode(pool, &text, &key), NGX_DECLINED,
        "decode a NUL");
 }
 
@@ -168,7 +169,7 @@ check_keys(ngx_str_t *keys, ngx_uint_t nkeys)
 static void
 test_parse_keys(void)
 {
-    ngx_str_t     text, keys[NGX_HTTP_IOTHUB_SAS_KEYS];
+    ngx_str_t     text, keys[NGX_HTTP_IOTHUB_KEYS];
     ngx_int_t     rc;
     ngx_uint_t    nkeys, line;
     const char   *reason;
@@ -207,7 +208,7 @@ test_parse_keys(void)
         nkeys = 77;
         line = 77;
 
-        rc = ngx_http_iothub_sas_parse_keys(pool, &text, keys, &nkeys, &reason,
+        rc = ngx_http_iothub_keys_parse(pool, &text, keys, &nkeys, &reason,
                                             &line);
 
         ngx_memset(text.data, '!', text.len);
@@ -230,7 +231,7 @@ test_parse_connection_string(void)
     ngx_uint_t                         line;
     const char                        *reason;
     file_case_t                       *c;
-    ngx_http_iothub_sas_connection_t   cs;
+    ngx_http_iothub_keys_connection_t   cs;
 
     static file_case_t  cases[] = {
         { "one string", CS("contoso", "webhooks", KEY_A) "\n", 1, 0, NULL },
@@ -317,7 +318,7 @@ test_parse_connection_string(void)
         reason = NULL;
         line = 77;
 
-        rc = ngx_http_iothub_sas_parse_connection_string(pool, &text, &cs,
+        rc = ngx_http_iothub_keys_parse_connection_string(pool, &text, &cs,
                                                          &reason, &line);
 
         ngx_memset(text.data, '!', text.len);
@@ -428,7 +429,7 @@ test_vector(char *line)
     policy = str(strcmp(field[3], "-") ? field[3] : "");
     base64 = str(field[4]);
 
-    if (ngx_http_iothub_sas_decode_key(pool, &base64, &key) != NGX_OK) {
+    if (ngx_http_iothub_keys_decode(pool, &base64, &key) != NGX_OK) {
         ok(0, "vector %s: key", field[0]);
         return;
     }
