@@ -1308,13 +1308,9 @@ ngx_http_iothub_secret_parameters(ngx_conf_t *cf, ngx_str_t *name,
         return "needs \"header=NAME file=FILE\", or \"off\"";
     }
 
-    for (i = 0; i < name->len; i++) {
-        if (name->data[i] <= ' ' || name->data[i] >= 0x7f
-            || name->data[i] == ':' || name->data[i] == '$')
-        {
-            return "has an invalid header name, write one such as "
-                   "\"header=X-Webhook-Secret\"";
-        }
+    if (!ngx_http_iothub_header_name(name)) {
+        return "has an invalid header name, write one such as "
+               "\"header=X-Webhook-Secret\"";
     }
 
     return NGX_CONF_OK;

@@ -71,6 +71,9 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     }
 
     ctx->parsed = 1;
+
+    /* parsing began with an empty webhook */
+
     wh->header = ngx_http_iothub_header_in;
     wh->header_data = r;
 

@@ -8,6 +8,7 @@
 #include "ngx_http_iothub_signature.h"
 #include "ngx_http_iothub_keys.h"
 #include "ngx_http_iothub_sender.h"
+#include "ngx_http_iothub_text.h"
 
 
 #define NGX_HTTP_IOTHUB_SIGNATURE_LEN        32
@@ -220,20 +221,11 @@ ngx_http_iothub_signature_set_header(ngx_pool_t *pool,
     ngx_http_iothub_signature_t *signature, ngx_str_t *value,
     const char **reason)
 {
-    size_t      i;
-    ngx_str_t   base, *headers;
+    ngx_str_t  base, *headers;
 
     static ngx_str_t  end = ngx_string("-signature");
 
-    for (i = 0; i < value->len; i++) {
-        if (value->data[i] <= ' ' || value->data[i] >= 0x7f
-            || value->data[i] == ':' || value->data[i] == '$')
-        {
-            break;
-        }
-    }
-
-    if (value->len == 0 || i < value->len) {
+    if (!ngx_http_iothub_header_name(value)) {
         *reason = "no header has such a name";
         return NGX_DECLINED;
     }

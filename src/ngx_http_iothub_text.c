@@ -48,6 +48,24 @@ ngx_http_iothub_http_token(u_char *p, u_char *last)
 }
 
 
+ngx_uint_t
+ngx_http_iothub_header_name(ngx_str_t *name)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
+
+        if (ch <= ' ' || ch >= 0x7f || ch == ':' || ch == '$') {
+            return 0;
+        }
+    }
+
+    return name->len != 0;
+}
+
+
 u_char *
 ngx_http_iothub_skip_space(u_char *p, u_char *last)
 {

@@ -25,6 +25,13 @@ ngx_uint_t ngx_http_iothub_same(ngx_str_t *one, ngx_str_t *two);
 
 ngx_uint_t ngx_http_iothub_http_token(u_char *p, u_char *last);
 
+/*
+ * Is it the name of a header, as a configuration may name one?  "$" is legal
+ * in it, but says that somebody thinks of a variable.
+ */
+
+ngx_uint_t ngx_http_iothub_header_name(ngx_str_t *name);
+
 /* the first byte from p on that is no white space of JSON, or last */
 
 u_char *ngx_http_iothub_skip_space(u_char *p, u_char *last);

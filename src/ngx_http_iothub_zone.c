@@ -4,7 +4,6 @@
 #include "ngx_http_iothub_zone.h"
 #include "ngx_http_iothub_identity_file.h"
 #include "ngx_http_iothub_module.h"
-
 #include "ngx_http_iothub_outcome.h"
 #include "ngx_http_iothub_sas.h"
 
