@@ -3,8 +3,8 @@
 
 #include "ngx_http_iothub_status.h"
 #include "ngx_http_iothub_event.h"
-#include "ngx_http_iothub_json.h"
 #include "ngx_http_iothub_prometheus.h"
+#include "ngx_http_iothub_status_json.h"
 
 
 /* what is asked for; a string without data was not given */
@@ -47,7 +47,7 @@ static const struct {
                                         ngx_http_iothub_metrics_counts_t *);
 } ngx_http_iothub_status_formats[] = {
 
-    { ngx_string("json"), "application/json", ngx_http_iothub_json },
+    { ngx_string("json"), "application/json", ngx_http_iothub_status_json },
 
     { ngx_string("prometheus"), "text/plain; version=0.0.4; charset=utf-8",
       ngx_http_iothub_prometheus }

@@ -1,36 +1,36 @@
 
 /* Copyright (C) the ngx_http_iothub_module authors */
 
-#include "ngx_http_iothub_json.h"
+#include "ngx_http_iothub_status_json.h"
 #include "ngx_http_iothub_sas.h"
 
 
-static void ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_hub(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s);
-static void ngx_http_iothub_json_webhooks(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_webhooks(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_counts_t *counts);
-static void ngx_http_iothub_json_results(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_results(ngx_http_iothub_report_t *rep,
     const char *name, uint64_t *counts);
-static void ngx_http_iothub_json_calls(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_calls(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_counts_t *counts);
-static void ngx_http_iothub_json_histogram(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_histogram(ngx_http_iothub_report_t *rep,
     const char *name, ngx_http_iothub_metrics_histogram_t *h);
-static void ngx_http_iothub_json_identities(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_identities(
+    ngx_http_iothub_report_t *rep, ngx_http_iothub_snapshot_t *s);
+static void ngx_http_iothub_status_json_gates(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s);
-static void ngx_http_iothub_json_gates(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_key(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s);
-static void ngx_http_iothub_json_key(ngx_http_iothub_report_t *rep,
-    ngx_http_iothub_snapshot_t *s);
-static void ngx_http_iothub_json_time(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_time(ngx_http_iothub_report_t *rep,
     time_t when);
-static void ngx_http_iothub_json_error(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_error(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_error_t *error);
-static void ngx_http_iothub_json_field(ngx_http_iothub_report_t *rep,
+static void ngx_http_iothub_status_json_field(ngx_http_iothub_report_t *rep,
     const char *name, u_char *field, size_t size);
 
 
 void
-ngx_http_iothub_json(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *snapshots, ngx_uint_t n,
     ngx_http_iothub_main_conf_t *imcf,
     ngx_http_iothub_metrics_counts_t *hubless)
@@ -41,19 +41,19 @@ ngx_http_iothub_json(ngx_http_iothub_report_t *rep,
                                 "\"openssl\":\"%s\",\"time\":",
                                 NGX_HTTP_IOTHUB_VERSION, NGINX_VERSION,
                                 ngx_http_iothub_sas_library());
-    ngx_http_iothub_json_time(rep, ngx_time());
+    ngx_http_iothub_status_json_time(rep, ngx_time());
     ngx_http_iothub_report_text(rep, ",\n\"hubs\":{");
 
     for (i = 0; i < n; i++) {
         ngx_http_iothub_report_text(rep, i ? ",\n" : "\n");
-        ngx_http_iothub_json_hub(rep, &snapshots[i]);
+        ngx_http_iothub_status_json_hub(rep, &snapshots[i]);
     }
 
     ngx_http_iothub_report_text(rep, "}");
 
     if (hubless) {
         ngx_http_iothub_report_text(rep, ",\n");
-        ngx_http_iothub_json_webhooks(rep, hubless);
+        ngx_http_iothub_status_json_webhooks(rep, hubless);
     }
 
     ngx_http_iothub_report_text(rep, "}\n");
@@ -61,7 +61,7 @@ ngx_http_iothub_json(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_hub(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s)
 {
     ngx_http_iothub_report_text(rep, "\"%V\":{\"hostname\":\"%V\","
@@ -70,18 +70,19 @@ ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,
                         s->unusable ? "false" : "true",
                         &ngx_http_iothub_results[s->unusable].word);
 
-    ngx_http_iothub_json_webhooks(rep, &s->counts);
-    ngx_http_iothub_json_results(rep, ",\n \"events\":", s->counts.events);
-    ngx_http_iothub_json_results(rep, ",\n \"deliveries\":",
-                                 s->counts.deliveries);
-    ngx_http_iothub_json_histogram(rep, ",\n \"delivery_seconds\":",
-                                   &s->counts.delivery_time);
+    ngx_http_iothub_status_json_webhooks(rep, &s->counts);
+    ngx_http_iothub_status_json_results(rep, ",\n \"events\":",
+                                        s->counts.events);
+    ngx_http_iothub_status_json_results(rep, ",\n \"deliveries\":",
+                                        s->counts.deliveries);
+    ngx_http_iothub_status_json_histogram(rep, ",\n \"delivery_seconds\":",
+                                          &s->counts.delivery_time);
 
     ngx_http_iothub_report_text(rep, ",\n \"last_delivered\":");
 
     if (s->counts.delivered) {
         ngx_http_iothub_report_text(rep, "{\"time\":");
-        ngx_http_iothub_json_time(rep, s->counts.delivered);
+        ngx_http_iothub_status_json_time(rep, s->counts.delivered);
         ngx_http_iothub_report_text(rep, ",\"age\":%T}",
                          ngx_http_iothub_report_age(s->counts.delivered));
 
@@ -89,16 +90,16 @@ ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,
         ngx_http_iothub_report_text(rep, "null");
     }
 
-    ngx_http_iothub_json_calls(rep, &s->counts);
+    ngx_http_iothub_status_json_calls(rep, &s->counts);
 
     ngx_http_iothub_report_text(rep, ",\n \"retries\":%uL,"
                                 "\"message_blocks\":%uL",
                                 s->counts.retries, s->counts.blocks);
 
-    ngx_http_iothub_json_identities(rep, s);
-    ngx_http_iothub_json_gates(rep, s);
-    ngx_http_iothub_json_key(rep, s);
-    ngx_http_iothub_json_error(rep, &s->error);
+    ngx_http_iothub_status_json_identities(rep, s);
+    ngx_http_iothub_status_json_gates(rep, s);
+    ngx_http_iothub_status_json_key(rep, s);
+    ngx_http_iothub_status_json_error(rep, &s->error);
 
     ngx_http_iothub_report_text(rep, "}");
 }
@@ -107,7 +108,7 @@ ngx_http_iothub_json_hub(ngx_http_iothub_report_t *rep,
 /* only what has been counted */
 
 static void
-ngx_http_iothub_json_webhooks(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_webhooks(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_counts_t *counts)
 {
     uint64_t     sum;
@@ -130,7 +131,7 @@ ngx_http_iothub_json_webhooks(ngx_http_iothub_report_t *rep,
 
         ngx_http_iothub_report_text(rep, "%s\"%V\":", separator,
                                     ngx_http_iothub_source_name(n));
-        ngx_http_iothub_json_results(rep, "", counts->webhooks[n]);
+        ngx_http_iothub_status_json_results(rep, "", counts->webhooks[n]);
         separator = ",";
     }
 
@@ -139,8 +140,8 @@ ngx_http_iothub_json_webhooks(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_results(ngx_http_iothub_report_t *rep, const char *name,
-    uint64_t *counts)
+ngx_http_iothub_status_json_results(ngx_http_iothub_report_t *rep,
+    const char *name, uint64_t *counts)
 {
     ngx_uint_t   i;
     const char  *separator;
@@ -164,7 +165,7 @@ ngx_http_iothub_json_results(ngx_http_iothub_report_t *rep, const char *name,
 
 
 static void
-ngx_http_iothub_json_calls(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_calls(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_counts_t *counts)
 {
     ngx_uint_t   i, n;
@@ -196,7 +197,7 @@ ngx_http_iothub_json_calls(ngx_http_iothub_report_t *rep,
     for (n = 0; n < NGX_HTTP_IOTHUB_METRICS_OPERATIONS; n++) {
         ngx_http_iothub_report_text(rep, "%s\"%s\":", n ? ",\n  " : "",
                                     ngx_http_iothub_metrics_operations[n]);
-        ngx_http_iothub_json_histogram(rep, "", &counts->call_time[n]);
+        ngx_http_iothub_status_json_histogram(rep, "", &counts->call_time[n]);
     }
 
     ngx_http_iothub_report_text(rep, "}");
@@ -206,7 +207,7 @@ ngx_http_iothub_json_calls(ngx_http_iothub_report_t *rep,
 /* cumulative, as Prometheus has them */
 
 static void
-ngx_http_iothub_json_histogram(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_histogram(ngx_http_iothub_report_t *rep,
     const char *name, ngx_http_iothub_metrics_histogram_t *h)
 {
     uint64_t    sum;
@@ -230,7 +231,7 @@ ngx_http_iothub_json_histogram(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_identities(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_identities(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s)
 {
     ngx_http_iothub_report_text(rep, ",\n \"identities\":{\"created\":%uL,"
@@ -245,7 +246,7 @@ ngx_http_iothub_json_identities(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_gates(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_gates(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s)
 {
     ngx_uint_t                      i;
@@ -277,7 +278,7 @@ ngx_http_iothub_json_gates(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_key(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_key(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *s)
 {
     ngx_http_iothub_report_text(rep, ",\n \"key\":\"%s\",\"keys\":%ui,"
@@ -296,7 +297,7 @@ ngx_http_iothub_json_key(ngx_http_iothub_report_t *rep,
 
 
 static void
-ngx_http_iothub_json_time(ngx_http_iothub_report_t *rep, time_t when)
+ngx_http_iothub_status_json_time(ngx_http_iothub_report_t *rep, time_t when)
 {
     ngx_tm_t  tm;
 
@@ -310,7 +311,7 @@ ngx_http_iothub_json_time(ngx_http_iothub_report_t *rep, time_t when)
 
 
 static void
-ngx_http_iothub_json_error(ngx_http_iothub_report_t *rep,
+ngx_http_iothub_status_json_error(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_metrics_error_t *error)
 {
     ngx_http_iothub_report_text(rep, ",\n \"last_error\":");
@@ -321,31 +322,31 @@ ngx_http_iothub_json_error(ngx_http_iothub_report_t *rep,
     }
 
     ngx_http_iothub_report_text(rep, "{\"time\":");
-    ngx_http_iothub_json_time(rep, error->time);
+    ngx_http_iothub_status_json_time(rep, error->time);
     ngx_http_iothub_report_text(rep, ",\"age\":%T,\"result\":\"%V\","
                                 "\"status\":%ui",
                                 ngx_http_iothub_report_age(error->time),
                                 &ngx_http_iothub_results[error->result].word,
                                 error->status);
 
-    ngx_http_iothub_json_field(rep, "step", error->step,
-                               sizeof(error->step));
-    ngx_http_iothub_json_field(rep, "device", error->device,
-                               sizeof(error->device));
-    ngx_http_iothub_json_field(rep, "error", error->error,
-                               sizeof(error->error));
-    ngx_http_iothub_json_field(rep, "request_id", error->request_id,
-                               sizeof(error->request_id));
-    ngx_http_iothub_json_field(rep, "detail", error->detail,
-                               sizeof(error->detail));
+    ngx_http_iothub_status_json_field(rep, "step", error->step,
+                                      sizeof(error->step));
+    ngx_http_iothub_status_json_field(rep, "device", error->device,
+                                      sizeof(error->device));
+    ngx_http_iothub_status_json_field(rep, "error", error->error,
+                                      sizeof(error->error));
+    ngx_http_iothub_status_json_field(rep, "request_id", error->request_id,
+                                      sizeof(error->request_id));
+    ngx_http_iothub_status_json_field(rep, "detail", error->detail,
+                                      sizeof(error->detail));
 
     ngx_http_iothub_report_text(rep, "}");
 }
 
 
 static void
-ngx_http_iothub_json_field(ngx_http_iothub_report_t *rep, const char *name,
-    u_char *field, size_t size)
+ngx_http_iothub_status_json_field(ngx_http_iothub_report_t *rep,
+    const char *name, u_char *field, size_t size)
 {
     ngx_str_t  text, string;
 

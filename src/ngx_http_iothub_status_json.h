@@ -2,11 +2,11 @@
 /* Copyright (C) the ngx_http_iothub_module authors */
 
 /*
- * json: the same for people and scripts, as JSON.
+ * status_json: what iothub_status says, as JSON, for people and scripts.
  */
 
-#ifndef _NGX_HTTP_IOTHUB_JSON_H_INCLUDED_
-#define _NGX_HTTP_IOTHUB_JSON_H_INCLUDED_
+#ifndef _NGX_HTTP_IOTHUB_STATUS_JSON_H_INCLUDED_
+#define _NGX_HTTP_IOTHUB_STATUS_JSON_H_INCLUDED_
 
 
 #include "ngx_http_iothub_report.h"
@@ -17,10 +17,10 @@
  * NULL; rep->failed if there is no memory.
  */
 
-void ngx_http_iothub_json(ngx_http_iothub_report_t *rep,
+void ngx_http_iothub_status_json(ngx_http_iothub_report_t *rep,
     ngx_http_iothub_snapshot_t *snapshots, ngx_uint_t n,
     ngx_http_iothub_main_conf_t *imcf,
     ngx_http_iothub_metrics_counts_t *hubless);
 
 
-#endif /* _NGX_HTTP_IOTHUB_JSON_H_INCLUDED_ */
+#endif /* _NGX_HTTP_IOTHUB_STATUS_JSON_H_INCLUDED_ */
