@@ -816,8 +816,8 @@ ngx_http_iothub_each_locator(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    rc = ngx_http_iothub_webhook_locator(cf->pool, &value[1], ilcf->each,
-                                         &reason);
+    rc = ngx_http_iothub_locator_read(cf->pool, &value[1], ilcf->each,
+                                      &reason);
 
     if (rc == NGX_ERROR) {
         return NGX_CONF_ERROR;

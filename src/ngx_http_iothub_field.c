@@ -222,7 +222,7 @@ ngx_http_iothub_field_locator(ngx_conf_t *cf,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_iothub_webhook_locator(cf->pool, text, locator, &reason);
+    rc = ngx_http_iothub_locator_read(cf->pool, text, locator, &reason);
 
     if (rc == NGX_DECLINED) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

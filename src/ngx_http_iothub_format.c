@@ -43,7 +43,7 @@ static ngx_str_t  ngx_http_iothub_charsets[] = {
 
 
 ngx_int_t
-ngx_http_iothub_webhook_format(ngx_str_t *content_type, ngx_str_t *body,
+ngx_http_iothub_format_of(ngx_str_t *content_type, ngx_str_t *body,
     ngx_http_iothub_format_e *format)
 {
     u_char     *p, *last, *end;

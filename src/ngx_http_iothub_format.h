@@ -37,7 +37,7 @@ typedef enum {
  * a charset that is neither utf-8 nor us-ascii.
  */
 
-ngx_int_t ngx_http_iothub_webhook_format(ngx_str_t *content_type,
+ngx_int_t ngx_http_iothub_format_of(ngx_str_t *content_type,
     ngx_str_t *body, ngx_http_iothub_format_e *format);
 
 

@@ -225,7 +225,7 @@ ngx_http_iothub_hub_member(ngx_conf_t *cf, ngx_http_iothub_webhook_t *wh,
     s.data = (u_char *) text;
     s.len = ngx_strlen(text);
 
-    if (ngx_http_iothub_webhook_locator(cf->temp_pool, &s, &locator, &reason)
+    if (ngx_http_iothub_locator_read(cf->temp_pool, &s, &locator, &reason)
         != NGX_OK)
     {
         return NGX_ERROR;

@@ -33,7 +33,7 @@ ngx_http_iothub_intake(ngx_http_request_t *r, ngx_http_iothub_ctx_t *ctx)
     type = r->headers_in.content_type ? &r->headers_in.content_type->value
                                       : NULL;
 
-    rc = ngx_http_iothub_webhook_format(type, &body, &format);
+    rc = ngx_http_iothub_format_of(type, &body, &format);
 
     if (body.len == 0 && r->method == NGX_HTTP_GET) {
         format = NGX_HTTP_IOTHUB_NO_BODY;

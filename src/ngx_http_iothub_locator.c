@@ -28,7 +28,7 @@ static ngx_http_iothub_locator_prefix_t  ngx_http_iothub_prefixes[] = {
 
 
 ngx_int_t
-ngx_http_iothub_webhook_locator(ngx_pool_t *pool, ngx_str_t *text,
+ngx_http_iothub_locator_read(ngx_pool_t *pool, ngx_str_t *text,
     ngx_http_iothub_locator_t *locator, const char **reason)
 {
     ngx_str_t                          name;

@@ -55,7 +55,7 @@ typedef struct {
  * is no memory.
  */
 
-ngx_int_t ngx_http_iothub_webhook_locator(ngx_pool_t *pool, ngx_str_t *text,
+ngx_int_t ngx_http_iothub_locator_read(ngx_pool_t *pool, ngx_str_t *text,
     ngx_http_iothub_locator_t *locator, const char **reason);
 
 

@@ -392,8 +392,8 @@ ngx_http_iothub_source_ready(ngx_pool_t *pool, ngx_array_t *ready,
     p->text.data = (u_char *) part->locator;
     p->text.len = ngx_strlen(part->locator);
 
-    return ngx_http_iothub_webhook_locator(pool, &p->text, &p->locator,
-                                           &reason);
+    return ngx_http_iothub_locator_read(pool, &p->text, &p->locator,
+                                        &reason);
 }
 
 

@@ -164,7 +164,7 @@ check(ngx_str_t *pointer, ngx_str_t *body)
     ngx_http_iothub_webhook_t   wh;
     ngx_http_iothub_locator_t   locator;
 
-    rc = ngx_http_iothub_webhook_locator(pool, pointer, &locator, &reason);
+    rc = ngx_http_iothub_locator_read(pool, pointer, &locator, &reason);
     must(rc == (is_pointer(pointer) ? NGX_OK : NGX_DECLINED));
 
     if (rc != NGX_OK) {

@@ -135,7 +135,7 @@ check_locator(ngx_http_iothub_webhook_t *wh, ngx_str_t *text)
     ngx_http_iothub_locator_t   locator;
 
     reason = NULL;
-    rc = ngx_http_iothub_webhook_locator(pool, text, &locator, &reason);
+    rc = ngx_http_iothub_locator_read(pool, text, &locator, &reason);
 
     if (rc != NGX_OK) {
         must(rc == NGX_DECLINED && reason != NULL);
@@ -308,7 +308,7 @@ check_format(ngx_str_t *type, ngx_str_t *body)
     ngx_http_iothub_format_e   format;
     ngx_http_iothub_webhook_t  wh;
 
-    rc = ngx_http_iothub_webhook_format(type, body, &format);
+    rc = ngx_http_iothub_format_of(type, body, &format);
     must(rc == NGX_OK || rc == NGX_DECLINED);
 
     if (rc == NGX_OK) {

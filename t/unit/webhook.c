@@ -765,7 +765,7 @@ find(ngx_http_iothub_webhook_t *wh, const char *text,
     s.len = ngx_strlen(text);
     s.data = (u_char *) text;
 
-    if (ngx_http_iothub_webhook_locator(pool, &s, &locator, &reason)
+    if (ngx_http_iothub_locator_read(pool, &s, &locator, &reason)
         != NGX_OK)
     {
         note("bad locator %s", text);
@@ -795,8 +795,8 @@ test_formats(void)
         }
 
         format = RAW;
-        rc = ngx_http_iothub_webhook_format(c->type ? &type : NULL, &c->body,
-                                            &format);
+        rc = ngx_http_iothub_format_of(c->type ? &type : NULL, &c->body,
+                                       &format);
 
         ok(rc == c->rc && (rc != NGX_OK || format == c->format),
            "format %d of <%s>", (int) i, c->type ? c->type : "no type");
@@ -850,7 +850,7 @@ test_locators(void)
         text = copy(&text);
 
         reason = NULL;
-        rc = ngx_http_iothub_webhook_locator(pool, &text, &l, &reason);
+        rc = ngx_http_iothub_locator_read(pool, &text, &l, &reason);
 
         if (c->kind == -1) {
             ok(rc == NGX_DECLINED && reason && strstr(reason, c->reason),
@@ -987,7 +987,7 @@ test_memory(void)
     find(&wh, "/b", &value);
     ok(!inside(&value.text, &wh.body), "an escaped one is not");
 
-    ngx_http_iothub_webhook_locator(pool, &text, &locator, &reason);
+    ngx_http_iothub_locator_read(pool, &text, &locator, &reason);
 
     rc = ngx_http_iothub_webhook_find_raw(&wh, &locator, &value);
     ok(rc == NGX_OK && value.escaped && value.text.len == 0
@@ -1564,12 +1564,12 @@ test_elements(void)
     ngx_http_iothub_locator_t    a, l, r, s, b, m;
     ngx_http_iothub_elements_t   elements;
 
-    (void) ngx_http_iothub_webhook_locator(pool, &array, &a, &reason);
-    (void) ngx_http_iothub_webhook_locator(pool, &n, &l, &reason);
-    (void) ngx_http_iothub_webhook_locator(pool, &root, &r, &reason);
-    (void) ngx_http_iothub_webhook_locator(pool, &second, &s, &reason);
-    (void) ngx_http_iothub_webhook_locator(pool, &whole, &b, &reason);
-    (void) ngx_http_iothub_webhook_locator(pool, &name, &m, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &array, &a, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &n, &l, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &root, &r, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &second, &s, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &whole, &b, &reason);
+    (void) ngx_http_iothub_locator_read(pool, &name, &m, &reason);
 
     is(ngx_http_iothub_webhook_parse(pool, &wh, JSON, &body, NULL), NGX_OK,
        "a document with an array");
