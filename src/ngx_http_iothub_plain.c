@@ -7,8 +7,10 @@
 /* no number of so many characters, without an exponent, is infinite */
 #define NGX_HTTP_IOTHUB_PLAIN_NUMBER  32
 
-/* times a byte: eight of it */
-#define NGX_HTTP_IOTHUB_PLAIN_EACH    0x0101010101010101ull
+
+/* of what a compiler can compare at once on any machine */
+
+typedef u_char  ngx_http_iothub_plain_bytes_t __attribute__((vector_size(16)));
 
 
 /* what is open at a byte of the text, from the outermost to the innermost */
@@ -309,47 +311,34 @@ ngx_http_iothub_plain_string(ngx_http_iothub_plain_t *pl, u_char *p)
 }
 
 
-/*
- * The top bits of a word tell: of a byte that is not ASCII its own; of 0x7f
- * that of its successor; of a control character, a quote and a backslash the
- * borrow.  Carries and borrows go upwards: the lowest bit set is always true.
- */
-
 u_char *
 ngx_http_iothub_plain_span(u_char *p, u_char *last)
 {
-    uint64_t  word, ones;
+    uint64_t                       found[2];
+    ngx_http_iothub_plain_bytes_t  bytes;
 
-    if (last - p >= 8) {
+    while (last - p >= (ssize_t) sizeof(bytes)) {
 
-        ones = NGX_HTTP_IOTHUB_PLAIN_EACH;
+        ngx_memcpy(&bytes, p, sizeof(bytes));
 
-        for ( ;; ) {
-            ngx_memcpy(&word, p, 8);
+        /* of each byte that is looked for, all bits are set */
 
-            word = (word
-                    | (word + ones)
-                    | (word - ones * ' ')
-                    | ((word ^ ones * '"') - ones)
-                    | ((word ^ ones * '\\') - ones))
-                   & ones * 0x80;
+        bytes = (ngx_http_iothub_plain_bytes_t)
+                ((bytes < ' ') | (bytes > '~')
+                 | (bytes == '"') | (bytes == '\\'));
 
-            if (word) {
+        ngx_memcpy(found, &bytes, sizeof(bytes));
+
+        if (found[0] | found[1]) {
 #if (NGX_HAVE_LITTLE_ENDIAN)
-                return p + __builtin_ctzll(word) / 8;
+            return p + (found[0] ? __builtin_ctzll(found[0]) / 8
+                                 : 8 + __builtin_ctzll(found[1]) / 8);
 #else
-                break;
+            break;
 #endif
-            }
-
-            if (last - p == 8) {
-                return last;
-            }
-
-            /* the last word may overlap the one before */
-
-            p = ngx_min(p + 8, last - 8);
         }
+
+        p += sizeof(bytes);
     }
 
     while (p < last && *p >= ' ' && *p <= '~' && *p != '"' && *p != '\\') {

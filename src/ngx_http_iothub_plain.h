@@ -43,7 +43,7 @@ ngx_uint_t ngx_http_iothub_plain_json(ngx_str_t *text,
 
 /*
  * The first byte from p on that is a quote, a backslash, a control character
- * (0x7f is one) or not ASCII; last if there is none.  Eight bytes at once.
+ * (0x7f is one) or not ASCII; last if there is none.  Sixteen bytes at once.
  */
 
 u_char *ngx_http_iothub_plain_span(u_char *p, u_char *last);
