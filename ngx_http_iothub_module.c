@@ -497,7 +497,9 @@ ngx_http_iothub_init(ngx_conf_t *cf)
 
     imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
 
-    if (ngx_http_iothub_pass_init(cf, imcf) != NGX_OK) {
+    if (ngx_http_iothub_variables_init(cf) != NGX_OK
+        || ngx_http_iothub_pass_init(cf, imcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

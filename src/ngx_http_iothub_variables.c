@@ -95,7 +95,6 @@ static ngx_http_variable_t  ngx_http_iothub_variables[] = {
 ngx_int_t
 ngx_http_iothub_variables_add(ngx_conf_t *cf)
 {
-    ngx_int_t                    *index;
     ngx_http_variable_t          *v, *var;
     ngx_http_iothub_main_conf_t  *imcf;
 
@@ -112,21 +111,49 @@ ngx_http_iothub_variables_add(ngx_conf_t *cf)
 
         var->get_handler = v->get_handler;
         var->data = v->data;
-
-        index = ngx_array_push(&imcf->variables);
-        if (index == NULL) {
-            return NGX_ERROR;
-        }
-
-        *index = ngx_http_get_variable_index(cf, &v->name);
-        if (*index == NGX_ERROR) {
-            return NGX_ERROR;
-        }
     }
 
     imcf->request_id = ngx_http_get_variable_index(cf, &request_id);
 
     return (imcf->request_id == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_iothub_variables_init(ngx_conf_t *cf)
+{
+    ngx_int_t                    *index;
+    ngx_uint_t                    i;
+    ngx_http_variable_t          *v, *used;
+    ngx_http_core_main_conf_t    *cmcf;
+    ngx_http_iothub_main_conf_t  *imcf;
+
+    imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_iothub_module);
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    used = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+
+        for (v = ngx_http_iothub_variables; v->name.len; v++) {
+
+            if (used[i].name.len != v->name.len
+                || ngx_strncmp(used[i].name.data, v->name.data, v->name.len)
+                   != 0)
+            {
+                continue;
+            }
+
+            index = ngx_array_push(&imcf->variables);
+            if (index == NULL) {
+                return NGX_ERROR;
+            }
+
+            *index = i;
+            break;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

@@ -20,6 +20,13 @@
 ngx_int_t ngx_http_iothub_variables_add(ngx_conf_t *cf);
 
 /*
+ * In postconfiguration: those that the configuration uses are those that nginx
+ * may have to forget.  NGX_ERROR: no memory.
+ */
+
+ngx_int_t ngx_http_iothub_variables_init(ngx_conf_t *cf);
+
+/*
  * Makes nginx evaluate the module's variables again, which it remembers in
  * a request: called when the webhook was parsed and when it was changed.
  */
