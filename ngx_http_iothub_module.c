@@ -16,12 +16,18 @@
 #include "ngx_http_iothub_zone.h"
 
 
+/* of each worker, bytes that may lie idle */
+
+#define NGX_HTTP_IOTHUB_KEPT_MEMORY  (1024 * 1024)
+
+
 static void *ngx_http_iothub_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_iothub_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_iothub_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static ngx_int_t ngx_http_iothub_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_iothub_init_process(ngx_cycle_t *cycle);
+static void ngx_http_iothub_keep_memory(void);
 static void ngx_http_iothub_exit_master(ngx_cycle_t *cycle);
 
 static char *ngx_http_iothub_pass(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -530,9 +536,31 @@ ngx_http_iothub_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    if (imcf->passes.nelts) {
+        ngx_http_iothub_keep_memory();
+    }
+
     ngx_http_iothub_zone_init_worker(cycle, &imcf->hubs);
 
     return ngx_http_iothub_resolve_init_worker(cycle, &imcf->hubs);
+}
+
+
+/*
+ * glibc gives memory back to the system as soon as 128 KB lie idle, and takes
+ * each 128 KB from it anew: a few webhooks that end together, or one that is
+ * large, and the next ones wait for page after page.
+ */
+
+static void
+ngx_http_iothub_keep_memory(void)
+{
+#if (NGX_LINUX && defined __GLIBC__)
+
+    (void) mallopt(M_TRIM_THRESHOLD, NGX_HTTP_IOTHUB_KEPT_MEMORY);
+    (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_IOTHUB_KEPT_MEMORY);
+
+#endif
 }
 
 
