@@ -420,7 +420,7 @@ refuses_in_hub($_->[0], $_->[1]) for
     ['proxy_ssl_verify perhaps;', 'invalid value "perhaps"'],
     ['proxy_ssl_nonsense on;', 'unknown directive "proxy_ssl_nonsense"'],
     ['resolver nowhere.invalid;', 'host not found in resolver'],
-    ['keepalive 0;', 'invalid value "0" in "keepalive"'],
+    ['keepalive no;', 'invalid value "no" in "keepalive"'],
     ['keepalive;', 'invalid number of arguments in "keepalive"'],
     ['keepalive_timeout 1s 2s 3s;', 'invalid number of arguments'],
     ['proxy_ssl_name other.example.com;', '"proxy_ssl_name" is not allowed '
@@ -465,12 +465,12 @@ refuses("$_->[0] twice", "\"$_->[0]\" directive is duplicate|"
 
 my $part = $t->write_file('part.conf', "token_scope device;\nkeepalive 3;\n");
 my $bad_part = $t->write_file('bad.conf', "\n\ntoken_scope no; # bad\n");
-my $bad_keep = $t->write_file('keep.conf', "\nkeepalive 0; # bad\n\n\n");
+my $bad_keep = $t->write_file('keep.conf', "\nkeepalive no; # bad\n\n\n");
 
 accepts('include', hub => "include $part;");
 refuses('a mistake in an included file', 'must be "hub" or "device"',
         qr/# bad$/, hub => "include $bad_part;");
-refuses('a bad keepalive in an included file', 'invalid value "0"',
+refuses('a bad keepalive in an included file', 'invalid value "no"',
         qr/# bad$/, hub => "include $bad_keep;");
 refuses("include$_", 'invalid number of arguments in "include" directive',
         qr/^include/, hub => "include$_;") for '', ' a b';
