@@ -80,6 +80,12 @@ ngx_http_iothub_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return "follows another content handler, such as proxy_pass, in the "
+               "same location: give it a location of its own";
+    }
+
     clcf->handler = ngx_http_iothub_status_handler;
 
     value = cf->args->elts;

@@ -584,6 +584,11 @@ refuses("$_ and iothub_pass", '"iothub_pass" directive follows another content '
         . 'the webhook, too', qr/^iothub_pass/,
         location => "$secret\n$_;\niothub_pass contoso;")
     for 'proxy_pass http://127.0.0.1:9', 'empty_gif';
+refuses("$_ and iothub_status", '"iothub_status" directive follows another '
+        . 'content handler, such as proxy_pass, in the same location: give it '
+        . 'a location of its own', qr/^iothub_status/,
+        location => "$_;\niothub_status;")
+    for 'proxy_pass http://127.0.0.1:9', 'empty_gif';
 accepts('iothub_pass and return in an if', location =>
         "$secret\nif (\$arg_a) { return 204; }\niothub_pass contoso;");
 accepts('iothub_pass in an if, and proxy_pass', location =>
