@@ -928,6 +928,11 @@ subtest 'senders that go' => sub {
 
 # ---- targets
 
+# the line of a request, without the version, of which nginx has its own mind
+
+sub line { return $_[0]{line} =~ s{ HTTP/1\.[01]$}{}r }
+
+
 subtest 'targets' => sub {
     my $r = $t->post('/return', 'event=e&coreid=known&kind=k1');
 
@@ -938,7 +943,7 @@ subtest 'targets' => sub {
          ['/none?a=1' => '/new%20x'])
     {
         is($t->post($_->[0], webhook('known'))->{status}, 200, $_->[0]);
-        is($old->take->{line}, "POST $_->[1] HTTP/1.0", 'its URI');
+        is(line($old->take), "POST $_->[1]", 'its URI');
     }
 
     is($t->post('/denied', webhook('known'))->{status}, 403,
@@ -969,7 +974,7 @@ subtest 'targets' => sub {
     is($t->post('/off', webhook('known'))->{status}, 204, 'off');
     is($t->post('/found', webhook('known'))->{status}, 200,
        'behind an error_page, its status');
-    is($old->take->{line}, 'GET /after/found HTTP/1.0',
+    is(line($old->take), 'GET /after/found',
        'and what nginx makes of the request');
 
     $t->post('/if', webhook('known'));
@@ -993,7 +998,7 @@ subtest 'targets' => sub {
     is($old->take->{headers}{'x-iothub-result'}, 'delivered', 'limit_except');
 
     is($t->get('/after?coreid=known&event=ok')->{status}, 200, 'a GET webhook');
-    is($old->take->{line}, 'GET /after?coreid=known&event=ok HTTP/1.0',
+    is(line($old->take), 'GET /after?coreid=known&event=ok',
        'and its query');
 };
 
@@ -1008,7 +1013,7 @@ subtest 'handshakes' => sub {
 
     $options[1] .= '/always';
     $t->request(@options);
-    is($old->take->{line}, 'OPTIONS /events/always HTTP/1.0',
+    is(line($old->take), 'OPTIONS /events/always',
        'always: the target does');
 };
 
