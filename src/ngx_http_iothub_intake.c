@@ -12,6 +12,7 @@ static ngx_uint_t ngx_http_iothub_is_envelope(ngx_http_iothub_ctx_t *ctx,
     ngx_str_t *type);
 static ngx_int_t ngx_http_iothub_body(ngx_http_request_t *r,
     ngx_str_t *body);
+static void ngx_http_iothub_body_join(ngx_http_request_body_t *rb);
 static ngx_int_t ngx_http_iothub_body_read(ngx_http_request_t *r,
     ngx_buf_t *b, u_char *p);
 
@@ -159,6 +160,8 @@ ngx_http_iothub_body(ngx_http_request_t *r, ngx_str_t *body)
         return NGX_OK;
     }
 
+    ngx_http_iothub_body_join(r->request_body);
+
     cl = r->request_body->bufs;
 
     if (cl->next == NULL && !cl->buf->in_file) {
@@ -192,6 +195,63 @@ ngx_http_iothub_body(ngx_http_request_t *r, ngx_str_t *body)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Each piece that nginx has read is a buffer; but for the first, which may have
+ * come together with the head, they lie one behind the other, and where a body
+ * is to be in one buffer, there is room for the first, too.
+ */
+
+static void
+ngx_http_iothub_body_join(ngx_http_request_body_t *rb)
+{
+    u_char       *last;
+    size_t        size;
+    ngx_buf_t    *first;
+    ngx_chain_t  *cl, *rest;
+
+    rest = rb->bufs;
+
+    if (rb->buf == NULL || rest->next == NULL) {
+        return;
+    }
+
+    first = (rest->buf->pos == rb->buf->start) ? NULL : rest->buf;
+
+    if (first) {
+        rest = rest->next;
+    }
+
+    last = rb->buf->start;
+
+    for (cl = rest; cl; cl = cl->next) {
+
+        if (cl->buf->in_file || cl->buf->pos != last) {
+            return;
+        }
+
+        last = cl->buf->last;
+    }
+
+    if (first) {
+        size = ngx_buf_size(first);
+
+        if (first->in_file || (size_t) (rb->buf->end - last) < size) {
+            return;
+        }
+
+        ngx_memmove(rb->buf->start + size, rb->buf->start,
+                    last - rb->buf->start);
+        ngx_memcpy(rb->buf->start, first->pos, size);
+        last += size;
+    }
+
+    rest->buf->last = last;
+    rest->buf->last_buf = 1;
+    rest->next = NULL;
+    rb->bufs = rest;
 }
 
 

@@ -255,6 +255,45 @@ for my $data ('"' . join('', map { sprintf '%07d\\n', $_ } 1 .. 11_000) . '"',
 }
 
 
+# in pieces, as nginx reads them: each is a buffer, and the first may have come
+# with the head
+
+{
+    my $data = join ',', map { "\"$_\"" } 1 .. 20_000;
+    my $webhook = "{\"coreid\":\"d1\",\"event\":\"e\",\"data\":[$data]}";
+    my $message = "{\"data\":[$data],\"device_id\":\"d1\",\"event\":\"e\","
+        . '"published_at":null}';
+    my $head = "POST /particle HTTP/1.1\r\nHost: localhost\r\n"
+        . "Content-Type: $json\r\nConnection: close\r\n";
+    my $length = 'Content-Length: ' . length($webhook) . "\r\n\r\n";
+    my @pieces = map { substr $webhook, $_ * 30_000, 30_000 }
+        0 .. length($webhook) / 30_000;
+    my ($first, @rest) = @pieces;
+    my @chunks = map { sprintf "%x\r\n%s\r\n", length, $_ } @pieces;
+
+    for (['behind the head', $head . $length, @pieces],
+         ['with the head', $head . $length . substr($first, 0, 100),
+          substr($first, 100), @rest],
+         ['with a byte of it', $head . $length . substr($first, 0, 1),
+          substr($first, 1), @rest],
+         ['all but a byte', $head . $length . substr($webhook, 0, -1),
+          substr($webhook, -1)],
+         ['chunks', $head . "Transfer-Encoding: chunked\r\n\r\n",
+          @chunks, "0\r\n\r\n"])
+    {
+        my ($name, @parts) = @$_;
+
+        $hub->forget;
+        is($t->http(\@parts, pause => 0.02)->{status}, 204, "pieces: $name");
+
+        my @messages = $hub->messages;
+
+        is(scalar @messages, 1, "pieces: $name: one message");
+        ok($messages[0]{body} eq $message, "pieces: $name: byte for byte");
+    }
+}
+
+
 # ---- smaller things
 
 @got = sent('null in JSON', 204, '/particle?coreid=d1', $json,
