@@ -160,7 +160,11 @@ ngx_http_iothub_body(ngx_http_request_t *r, ngx_str_t *body)
         return NGX_OK;
     }
 
-    ngx_http_iothub_body_join(r->request_body);
+    /* who has a part in it, such as mirror, may be sending it already */
+
+    if (r == r->main && !r->preserve_body) {
+        ngx_http_iothub_body_join(r->request_body);
+    }
 
     cl = r->request_body->bufs;
 

@@ -13,16 +13,29 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Test::More;
 use IoTHubTest;
+use IoTHubTest::Recorder;
 
 my $t = IoTHubTest->new;
 my $hub = $t->hub(tls => 0);
+my $target = IoTHubTest::Recorder->start($t, 'target');
 
-$t->nginx($hub->block('register first rate=off;') . <<'CONF', workers => 1);
+$t->nginx($hub->block('register first rate=off;')
+          . <<'CONF' =~ s/%%TARGET%%/$target->port/er, workers => 1);
 
     iothub_secret off;
 
     log_format both '$iothub_device_id $iothub_hub_status $upstream_status';
     access_log %%TESTDIR%%/access.log both;
+
+    upstream second {
+        server 127.0.0.1:%%PORT_8081%% max_fails=0;
+        server 127.0.0.1:%%TARGET%% max_fails=0;
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_8081%%;
+        return 444;
+    }
 
     server {
         listen 127.0.0.1:%%PORT_8080%%;
@@ -37,6 +50,16 @@ $t->nginx($hub->block('register first rate=off;') . <<'CONF', workers => 1);
         location /behind {
             mirror /copy;
             proxy_pass http://127.0.0.1:%%PORT_8080%%/target;
+        }
+
+        # its body is sent a second time, when the copy has been read
+
+        location /large {
+            client_body_buffer_size 512k;
+            client_body_in_single_buffer on;
+            mirror /copy;
+            proxy_next_upstream error non_idempotent;
+            proxy_pass http://second;
         }
 
         location = /copy { internal; iothub_pass contoso; }
@@ -102,6 +125,25 @@ subtest 'from a subrequest of another module' => sub {
     is($answer->{status}, 200, 'the target answers');
     is($answer->{body}, "target\n", 'in its own words');
     is($hub->wait_for('send', 1, 5000, device => 'mirror'), 1, 'delivered');
+};
+
+
+subtest 'a body that another module is sending meanwhile' => sub {
+    my $data = join '-', 1 .. 30_000;
+    my $body = "coreid=mirror&event=e&data=$data";
+    my $head = "POST /large HTTP/1.1\r\nHost: localhost\r\nConnection: close"
+        . "\r\nContent-Type: $form\r\nContent-Length: " . length($body)
+        . "\r\n\r\n";
+
+    $hub->forget;
+    $t->http([$head . substr($body, 0, 100),
+              map { substr $body, 100 + $_ * 60_000, 60_000 }
+              0 .. length($body) / 60_000]);
+
+    ok($target->take->{body} eq $body, 'the target has all of it');
+    is($hub->wait_for('send', 1, 5000, device => 'mirror'), 1, 'delivered');
+    ok(index(($hub->messages)[0]{body}, qq("data":"$data")) >= 0,
+       'and all of it');
 };
 
 
