@@ -65,6 +65,9 @@ static void ngx_http_iothub_identity_count(ngx_http_iothub_identity_shm_t *shm,
 static ngx_int_t ngx_http_iothub_identity_insert(
     ngx_http_iothub_identity_shm_t *shm, ngx_http_iothub_identity_scan_t *sc,
     uint64_t *bucket, uint64_t hash, uint64_t word, time_t now);
+static ngx_int_t ngx_http_iothub_identity_put_ask(
+    ngx_http_iothub_identity_shm_t *shm, uint64_t hash, time_t now, time_t put,
+    ngx_uint_t age);
 static void ngx_http_iothub_identity_clear(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, ngx_uint_t asked);
 static uint64_t ngx_http_iothub_identity_tidy(uint64_t word, ngx_uint_t age,
@@ -303,17 +306,33 @@ ngx_int_t
 ngx_http_iothub_identity_ask(ngx_http_iothub_identity_shm_t *shm,
     uint64_t hash, time_t now)
 {
-    time_t                            put;
+    /* as if it had been put some time ago: so it is over soon */
+
+    return ngx_http_iothub_identity_put_ask(shm, hash, now,
+                                       now - NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME
+                                       + NGX_HTTP_IOTHUB_IDENTITY_ASK_PENDING,
+                                       NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME);
+}
+
+
+void
+ngx_http_iothub_identity_asked(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash, time_t now)
+{
+    (void) ngx_http_iothub_identity_put_ask(shm, hash, now, now, 0);
+}
+
+
+/* NGX_DECLINED: there is a question already, younger than so many seconds */
+
+static ngx_int_t
+ngx_http_iothub_identity_put_ask(ngx_http_iothub_identity_shm_t *shm,
+    uint64_t hash, time_t now, time_t put, ngx_uint_t age)
+{
     uint64_t                          old, word, *bucket;
     ngx_http_iothub_identity_scan_t   sc;
 
     bucket = ngx_http_iothub_identity_bucket(shm, hash);
-
-    /* as if it had been put some time ago: so it is over soon */
-
-    put = now - NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME
-          + NGX_HTTP_IOTHUB_IDENTITY_ASK_PENDING;
-
     word = ngx_http_iothub_identity_word(hash, NGX_HTTP_IOTHUB_IDENTITY_ASKED,
                                          put);
 
@@ -334,50 +353,13 @@ ngx_http_iothub_identity_ask(ngx_http_iothub_identity_shm_t *shm,
 
         old = sc.words[sc.found];
 
-        if (ngx_http_iothub_identity_age(old, now)
-            < NGX_HTTP_IOTHUB_IDENTITY_ASK_TIME)
-        {
+        if (ngx_http_iothub_identity_age(old, now) < age) {
             return NGX_DECLINED;
         }
 
         if (ngx_http_iothub_identity_swap(shm, &bucket[sc.found], old, word))
         {
             return NGX_OK;
-        }
-    }
-}
-
-
-void
-ngx_http_iothub_identity_asked(ngx_http_iothub_identity_shm_t *shm,
-    uint64_t hash, time_t now)
-{
-    uint64_t                          word, *bucket;
-    ngx_http_iothub_identity_scan_t   sc;
-
-    bucket = ngx_http_iothub_identity_bucket(shm, hash);
-    word = ngx_http_iothub_identity_word(hash, NGX_HTTP_IOTHUB_IDENTITY_ASKED,
-                                         now);
-
-    for ( ;; ) {
-        ngx_http_iothub_identity_scan(&sc, bucket, hash, 1, now);
-
-        if (sc.found == NGX_HTTP_IOTHUB_IDENTITY_WORDS) {
-
-            if (ngx_http_iothub_identity_insert(shm, &sc, bucket, hash, word,
-                                                now)
-                == NGX_OK)
-            {
-                return;
-            }
-
-            continue;
-        }
-
-        if (ngx_http_iothub_identity_swap(shm, &bucket[sc.found],
-                                          sc.words[sc.found], word))
-        {
-            return;
         }
     }
 }
